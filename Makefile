@@ -1,0 +1,56 @@
+# Wardnet. `make` prints this help; each target's comment is its help text.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GO ?= go
+LDFLAGS := -s -w
+PART ?= A
+PKGS := ./...
+
+.PHONY: help deps deps-demo build web demo test lint check accept bench fuzz golden clean
+
+help: ## print this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what tests need on Debian (root), or say what is missing
+	@./scripts/deps.sh test
+
+deps-demo:
+	@./scripts/deps.sh demo
+
+web: ## build the console into console/static (needs npm)
+	@./scripts/web.sh
+
+build: web ## build bin/wardnet and bin/wardnet-edge, console included
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wardnet ./cmd/wardnet-edge
+
+demo: deps-demo build ## on a fresh machine: set up, build, tell the whole story once, stay up
+	./bin/wardnet demo $(DEMO)
+
+lint: ## gofumpt, go vet, staticcheck (each rule's reason: docs/lint.md)
+	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted, run: go tool gofumpt -w ."; echo "$$out"; exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) tool staticcheck $(PKGS)
+
+check: lint ## fast loop: lint and unit tests without the race detector
+	$(GO) test $(PKGS)
+
+test: deps build lint ## on a fresh machine: set up, build, lint, all tests with the race detector, browser journey
+	$(GO) test -race -timeout 12m $(PKGS)
+	@./scripts/browser.sh
+
+accept: deps build ## PART=A: everything else the parts name; writes docs/acceptance.json
+	$(GO) run ./labs/accept -part '$(PART)' -out docs/acceptance.json
+
+bench: ## benchmarks, as ratios where a peer exists
+	$(GO) test -run '^$$' -bench . -benchtime 1s $(PKGS)
+
+fuzz: ## each fuzz target for 20 s
+	@./scripts/fuzz.sh 20s
+
+golden: ## rewrite golden files; read the diff before committing
+	$(GO) test ./... -run Golden -update
+
+clean: ## remove what was built
+	rm -rf bin .cache console/web/node_modules
+	git clean -fdxq console/static
