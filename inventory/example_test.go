@@ -1,0 +1,32 @@
+package inventory_test
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/sample"
+)
+
+// Rows of a CSV file replace those with their id; all faults come at once,
+// with file, line and column.
+func ExampleImport() {
+	_, err := inventory.Import(sample.City(), inventory.Source{Name: "carriers.csv", R: strings.NewReader("id,name\nviettel,Viettel\nVNPT 2,\n")})
+	fmt.Println(err)
+	// Output:
+	// invalid inventory: 2 faults
+	//   carriers.csv:3: id: carrier "VNPT 2": an id is 1 to 63 of a-z, 0-9 and single hyphens inside
+	//   carriers.csv:3: name: carrier "VNPT 2": is missing
+}
+
+// Search folds tone marks and đ/d; names are never keys, for two units answer
+// to the same letters here.
+func ExampleIndex_Search() {
+	units, _ := sample.City().Index().Search("xa thanh an", 10)
+	for _, u := range units {
+		fmt.Println(u.ID, u.Codes[0].Name)
+	}
+	// Output:
+	// u-25807 Xã Thanh An
+	// u-27676 Xã Thạnh An
+}

@@ -1,0 +1,143 @@
+package inventory
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+	"pgregory.net/rapid"
+)
+
+// drawText draws words for people, full of what YAML and CSV treat specially.
+var drawText = rapid.Custom(func(t *rapid.T) string {
+	runes := []rune(`abcXYZ 019Đđăâêôơưằệọỹ;|\,"':#-&*!%@[]{}<>=?~.` + "`_😀")
+	s := string(rapid.SliceOfN(rapid.SampledFrom(runes), 1, 12).Draw(t, "runes"))
+	s = strings.TrimSpace(norm.NFC.String(s))
+	if s == "" {
+		return rapid.SampledFrom([]string{"no", "null", "~", "1.0", "2025-07-01", "true", "0x1f", "-", "=1+1", "Hòa"}).Draw(t, "word")
+	}
+	return s
+})
+
+var drawID = rapid.StringMatching(`[a-z][a-z0-9]{0,4}`)
+
+// drawInventory draws a valid inventory of up to 3 hubs and 5 edge sites.
+func drawInventory(t *rapid.T) Inventory {
+	tag := drawID.Draw(t, "tag")
+	inv := Inventory{
+		Org: OrgID(drawID.Draw(t, "org")),
+		Pools: []Pool{
+			{ID: "s4", Kind: PoolSite4, Prefix: netip.MustParsePrefix("10.64.0.0/10"), Bits: rapid.IntRange(18, 22).Draw(t, "bits")},
+			{ID: "s6", Kind: PoolSite6, Prefix: netip.MustParsePrefix("fd12:3456:789a::/48"), Bits: 60},
+			{ID: "l4", Kind: PoolLoopback4, Prefix: netip.MustParsePrefix("172.16.0.0/16"), Bits: 32},
+			{ID: "t4", Kind: PoolTunnel4, Prefix: netip.MustParsePrefix("172.17.0.0/16"), Bits: 31},
+		},
+	}
+	for i := range rapid.IntRange(1, 3).Draw(t, "carriers") {
+		inv.Carriers = append(inv.Carriers, Carrier{ID: CarrierID(fmt.Sprintf("k%d", i)), Name: drawText.Draw(t, "carrier")})
+	}
+	for i := range rapid.IntRange(1, 6).Draw(t, "units") {
+		inv.Units = append(inv.Units, drawUnit(t, tag, i))
+	}
+	for i := range rapid.IntRange(1, 3).Draw(t, "hubs") {
+		s := drawSite(t, inv, fmt.Sprintf("hub-%s-%d", tag, i), Hub)
+		inv.Sites = append(inv.Sites, s)
+		inv.Devices = append(inv.Devices, Device{
+			ID: DeviceID("d-" + s.ID), Serial: fmt.Sprintf("H.%d", i), Site: s.ID, Platform: LinuxEdge, Role: RoleHub,
+			Intended: rapid.SampledFrom([]IntendedState{Planned, InService, Retired}).Draw(t, "intended"),
+		})
+		inv.Circuits = append(inv.Circuits, drawCircuit(t, inv, s, true, len(inv.Circuits)))
+	}
+	hubs := slices.Clone(inv.Sites)
+	for i := range rapid.IntRange(0, 5).Draw(t, "sites") {
+		s := drawSite(t, inv, fmt.Sprintf("s-%s-%d", tag, i), rapid.SampledFrom([]SiteKind{WardOffice, ServiceCentre, Branch}).Draw(t, "kind"))
+		for _, h := range rapid.Permutation(hubs).Draw(t, "order")[:rapid.IntRange(1, len(hubs)).Draw(t, "n")] {
+			s.Hubs = append(s.Hubs, h.ID)
+		}
+		inv.Sites = append(inv.Sites, s)
+		for range rapid.IntRange(0, 3).Draw(t, "circuits") {
+			inv.Circuits = append(inv.Circuits, drawCircuit(t, inv, s, false, len(inv.Circuits)))
+		}
+		inv.Devices = append(inv.Devices, Device{
+			ID: DeviceID("d-" + s.ID), Serial: fmt.Sprintf("WN_%d", i), Site: s.ID, Platform: SimulatedEdge, Role: RoleEdge, Intended: InService,
+		})
+	}
+	drawIntent(t, &inv)
+	return inv
+}
+
+func drawUnit(t *rapid.T, tag string, i int) Unit {
+	u := Unit{
+		ID: UnitID(fmt.Sprintf("u-%s-%d", tag, i)), Kind: rapid.SampledFrom([]UnitKind{Ward, Commune, SpecialZone, Department}).Draw(t, "unit kind"),
+		Lat: rapid.Float64Range(-90, 90).Draw(t, "lat"), Lon: rapid.Float64Range(1, 180).Draw(t, "lon"),
+		Predecessors: rapid.SliceOfN(drawText, 0, 3).Draw(t, "predecessors"),
+	}
+	if rapid.Bool().Draw(t, "former") {
+		u.District, u.FormerProvince = drawText.Draw(t, "district"), drawText.Draw(t, "province")
+	}
+	u.Codes = []UnitCode{{Code: fmt.Sprintf("%05d", i), Name: drawText.Draw(t, "name"), ValidFrom: "2025-07-01"}}
+	if rapid.Bool().Draw(t, "renamed") {
+		u.Codes[0].ValidTo = "2026-01-01"
+		u.Codes = append(u.Codes, UnitCode{Code: fmt.Sprintf("%05d", 100+i), Name: drawText.Draw(t, "name"), ValidFrom: "2026-01-01"})
+	}
+	return u
+}
+
+func drawSite(t *rapid.T, inv Inventory, id string, kind SiteKind) Site {
+	s := Site{
+		ID: SiteID(id), Unit: rapid.SampledFrom(inv.Units).Draw(t, "unit").ID, Kind: kind, Name: drawText.Draw(t, "site name"),
+		Lat: rapid.Float64Range(1, 90).Draw(t, "lat"), Lon: rapid.Float64Range(-180, 180).Draw(t, "lon"),
+		People: rapid.IntRange(0, 500).Draw(t, "people"), Modelled: rapid.Bool().Draw(t, "modelled"),
+	}
+	if rapid.Bool().Draw(t, "legacy") {
+		s.Legacy = netip.MustParsePrefix("192.168.1.0/24")
+	}
+	kinds := rapid.Permutation(SegmentKinds).Draw(t, "segments")
+	if kind != WardOffice {
+		kinds = kinds[:rapid.IntRange(0, len(kinds)).Draw(t, "some")]
+	}
+	for _, k := range kinds {
+		g := Segment{Kind: k}
+		if rapid.Bool().Draw(t, "unused") {
+			g.Unused = drawText.Draw(t, "reason")
+		}
+		s.Segments = append(s.Segments, g)
+	}
+	return s
+}
+
+func drawCircuit(t *rapid.T, inv Inventory, s Site, hub bool, n int) Circuit {
+	k := Circuit{
+		ID: CircuitID(fmt.Sprintf("c-%d", n)), Site: s.ID, Kind: rapid.SampledFrom([]CircuitKind{FTTH, Metronet, LTE, FiveG}).Draw(t, "circuit kind"),
+		Carrier: rapid.SampledFrom(inv.Carriers).Draw(t, "carrier").ID, Role: rapid.SampledFrom([]CircuitRole{Primary, Backup}).Draw(t, "role"),
+		DownBPS: BitRate(rapid.Uint64Range(0, uint64(maxRate)).Draw(t, "down")), UpBPS: 50 * Mbps,
+		Addressing: rapid.SampledFrom([]Addressing{Static, DHCP, PPPoE, CGNAT}).Draw(t, "addressing"),
+		MTU:        rapid.IntRange(minMTU, maxMTU).Draw(t, "mtu"), Cost: rapid.IntRange(0, 9).Draw(t, "cost"),
+	}
+	if hub {
+		k.Addressing = Static
+	}
+	if k.Addressing == Static {
+		k.Address = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(4*n + 2)}), 30)
+	}
+	return k
+}
+
+func drawIntent(t *rapid.T, inv *Inventory) {
+	for i := range rapid.IntRange(0, 3).Draw(t, "applications") {
+		inv.Applications = append(inv.Applications, Application{
+			ID: ApplicationID(fmt.Sprintf("app-%d", i)), Name: drawText.Draw(t, "app name"), Site: inv.Sites[0].ID,
+			Prefixes:    []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("2001:db8::/64")},
+			Ports:       []PortRange{{TCP, 443, 443}, {UDP, 1, 65535}, {ICMP, 0, 0}}[:rapid.IntRange(1, 3).Draw(t, "ports")],
+			Sensitivity: High, FailMode: FailClosed,
+			Class: ServiceClass{drawText.Draw(t, "class"), rapid.Float64Range(0, 1).Draw(t, "loss"), 100, 20},
+		})
+		inv.Permits = append(inv.Permits, Permit{
+			ID: PermitID(fmt.Sprintf("p-%d", i)), From: rapid.Permutation(SegmentKinds).Draw(t, "from")[:2],
+			ToApp: inv.Applications[i].ID, Reason: drawText.Draw(t, "why"),
+		})
+	}
+	inv.Permits = append(inv.Permits, Permit{ID: "to-seg", From: []SegmentKind{Voice}, ToSeg: Voice, Ports: []PortRange{{UDP, 16384, 32767}}, Reason: drawText.Draw(t, "why")})
+}

@@ -1,0 +1,72 @@
+package inventory
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+)
+
+// oneLine are the types written on one line each, to keep documents short.
+var oneLine = []reflect.Type{
+	reflect.TypeFor[UnitCode](), reflect.TypeFor[Segment](), reflect.TypeFor[PortRange](),
+	reflect.TypeFor[ServiceClass](), reflect.TypeFor[Allocation](), reflect.TypeFor[Pool](), reflect.TypeFor[Carrier](),
+}
+
+// Encode writes inv, normalized, as one YAML document that [Decode] reads back
+// to an equal inventory.
+func Encode(w io.Writer, inv Inventory) error {
+	root := yamlNode(reflect.ValueOf(document{APIVersion: APIVersion, Kind: DocumentKind, Inventory: inv.Normalize()}))
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(root); err != nil {
+		return fmt.Errorf("encode inventory: %w", err)
+	}
+	if err := enc.Close(); err != nil {
+		return fmt.Errorf("encode inventory: %w", err)
+	}
+	return nil
+}
+
+func yamlNode(v reflect.Value) *yaml.Node {
+	if s, ok := scalarText(v); ok {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: yamlTag(v), Value: s}
+	}
+	if v.Kind() == reflect.Slice {
+		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		for i := range v.Len() {
+			n.Content = append(n.Content, yamlNode(v.Index(i)))
+		}
+		if v.Len() == 0 || n.Content[0].Kind == yaml.ScalarNode {
+			n.Style = yaml.FlowStyle
+		}
+		return n
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if slices.Contains(oneLine, v.Type()) {
+		n.Style = yaml.FlowStyle
+	}
+	for _, f := range fieldsOf(v.Type()) {
+		val := v.FieldByIndex(f.index)
+		if f.optional && empty(val) {
+			continue
+		}
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: f.name}, yamlNode(val))
+	}
+	return n
+}
+
+// yamlTag makes the encoder quote text that looks like something else.
+func yamlTag(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Bool:
+		return "!!bool"
+	case reflect.Int, reflect.Uint16, reflect.Uint64:
+		return "!!int"
+	case reflect.Float64:
+		return "" // 10 and 10.5 are both decimal numbers
+	}
+	return "!!str"
+}
