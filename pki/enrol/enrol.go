@@ -1,0 +1,222 @@
+// Package enrol is the device's side of Wardnet's PKI: it makes the device's
+// keys, exchanges a one-time token for a certificate, keeps the identity on
+// disk and renews it. It is small on purpose, for it runs on every edge: no CA
+// code and no database. The wire types are shared with the controller's side.
+package enrol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/wardnet/wardnet/inventory"
+)
+
+// Paths of the two operations, below the enrolment and the CA base URL.
+const (
+	EnrolPath = "/v1/enrol"
+	RenewPath = "/v1/renew"
+)
+
+// MaxBody bounds a request and a response, in bytes.
+const MaxBody = 32 << 10
+
+// Request asks for the first certificate of a device. The token is the only
+// authentication, which is why it travels in the body of a TLS request and
+// never in a URL.
+type Request struct {
+	Token  string `json:"token"`
+	Serial string `json:"serial"` // the hardware's, as the inventory has it
+	CSR    string `json:"csr"`    // PEM
+	// WireGuardPublicKey is base64, 32 bytes, bound to the certificate.
+	WireGuardPublicKey string `json:"wireguard_public_key"`
+}
+
+// RenewRequest asks for the next certificate of the device that presents its
+// current one in TLS.
+type RenewRequest struct {
+	CSR                string `json:"csr"`
+	WireGuardPublicKey string `json:"wireguard_public_key"`
+}
+
+// Response carries the certificate and what the device pins with it.
+type Response struct {
+	Certificate string   `json:"certificate"` // PEM: leaf, then its issuer
+	Root        string   `json:"root"`        // PEM
+	HubPins     []string `json:"hub_pins"`    // [KeyID] of the issuers of the controller's own certificates
+	// Keys are the controller's public signing keys, PEM, by purpose.
+	Keys    map[string][]string `json:"keys"`
+	Channel string              `json:"channel"` // host:port of the management channel
+	CAURL   string              `json:"ca_url"`  // base URL for renewal
+	// Time is the controller's clock; TimeSignature by the checkpoint key
+	// TimeKey covers [TimePayload].
+	Time          time.Time `json:"time"`
+	TimeKey       string    `json:"time_key"`
+	TimeSignature []byte    `json:"time_signature"`
+}
+
+// Error is the body of a refusal.
+type Error struct {
+	Message string `json:"error"`
+	Reason  string `json:"reason"` // from a closed list, for machines
+}
+
+// TimePayload is what a signed time covers; the hash of the CSR keeps an old
+// answer from being replayed.
+func TimePayload(csrHash string, at time.Time) []byte {
+	return fmt.Appendf(nil, "wardnet-time/1\n%s\n%s\n", csrHash, at.UTC().Format(time.RFC3339Nano))
+}
+
+// DecodeRequest reads one Request; unknown fields, trailing data, empty fields
+// and bodies over [MaxBody] are refused with [inventory.ErrInvalid].
+func DecodeRequest(r io.Reader) (Request, error) {
+	var q Request
+	if err := decode(r, &q); err != nil {
+		return Request{}, fmt.Errorf("enrolment request: %w", err)
+	}
+	for _, f := range []struct{ name, value string }{
+		{"token", q.Token}, {"serial", q.Serial}, {"csr", q.CSR}, {"wireguard_public_key", q.WireGuardPublicKey},
+	} {
+		if f.value == "" {
+			return Request{}, fmt.Errorf("enrolment request: %w: %s is missing", inventory.ErrInvalid, f.name)
+		}
+	}
+	return q, nil
+}
+
+// DecodeRenewRequest reads one RenewRequest as strictly as [DecodeRequest].
+func DecodeRenewRequest(r io.Reader) (RenewRequest, error) {
+	var q RenewRequest
+	if err := decode(r, &q); err != nil {
+		return RenewRequest{}, fmt.Errorf("renewal request: %w", err)
+	}
+	if q.CSR == "" || q.WireGuardPublicKey == "" {
+		return RenewRequest{}, fmt.Errorf("renewal request: %w: csr and wireguard_public_key must be given", inventory.ErrInvalid)
+	}
+	return q, nil
+}
+
+func decode(r io.Reader, into any) error {
+	body, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
+	if err != nil {
+		return fmt.Errorf("read body: %w", err)
+	}
+	if len(body) > MaxBody {
+		return fmt.Errorf("%w: body is over %d bytes", inventory.ErrInvalid, MaxBody)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		// Not %w: the text of a JSON error may hold a piece of the token.
+		return fmt.Errorf("%w: body is not the expected JSON object", inventory.ErrInvalid)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: data after the JSON object", inventory.ErrInvalid)
+	}
+	return nil
+}
+
+// Bundle is what a device needs for its first contact; it holds a secret and
+// travels as a file that only its owner may read, or as a QR code.
+type Bundle struct {
+	EnrolURL string             `json:"enrol_url"` // base, e.g. https://hub.example:9445
+	Channel  string             `json:"channel"`   // host:port
+	CAURL    string             `json:"ca_url"`
+	RootPEM  string             `json:"root_pem"`
+	Device   inventory.DeviceID `json:"device"`
+	Serial   string             `json:"serial"`
+	Token    string             `json:"token"`
+}
+
+// Validate reports every missing field at once.
+func (b Bundle) Validate() error {
+	var errs []error
+	for _, f := range []struct{ name, value string }{
+		{"enrol_url", b.EnrolURL},
+		{"root_pem", b.RootPEM},
+		{"device", string(b.Device)},
+		{"serial", b.Serial},
+		{"token", b.Token},
+	} {
+		if f.value == "" {
+			errs = append(errs, fmt.Errorf("%w: enrolment bundle: %s is missing", inventory.ErrInvalid, f.name))
+		}
+	}
+	if b.EnrolURL != "" && !strings.HasPrefix(b.EnrolURL, "https://") {
+		errs = append(errs, fmt.Errorf("%w: enrolment bundle: enrol_url %q is not an https URL", inventory.ErrInvalid, b.EnrolURL))
+	}
+	if b.RootPEM != "" {
+		if _, err := TrustDomain([]byte(b.RootPEM)); err != nil {
+			errs = append(errs, fmt.Errorf("enrolment bundle: root_pem: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// LoadBundle reads a bundle file. A file that others than its owner may read
+// is refused: the token in it is as good as the device.
+func LoadBundle(path string) (Bundle, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Bundle{}, fmt.Errorf("enrolment bundle: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return Bundle{}, fmt.Errorf("%w: enrolment bundle %s may be read by others (mode %04o); run chmod 600 on it", inventory.ErrInvalid, path, info.Mode().Perm())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return Bundle{}, fmt.Errorf("enrolment bundle: %w", err)
+	}
+	defer f.Close()
+	var b Bundle
+	if err := decode(f, &b); err != nil {
+		return Bundle{}, fmt.Errorf("enrolment bundle %s: %w", path, err)
+	}
+	return b, b.Validate()
+}
+
+// Save writes the bundle for its owner alone, atomically.
+func (b Bundle) Save(path string) error {
+	doc, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, append(doc, '\n')); err != nil {
+		return fmt.Errorf("enrolment bundle: %w", err)
+	}
+	return nil
+}
+
+// replaceFile puts content at path so that a power cut leaves the old content
+// or the new, never a piece; only the owner may read it.
+func replaceFile(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already unless a step below failed
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes renames and removals in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,290 @@
+// Package pki is the controller's certificate authority: a root and three
+// issuing CAs, enrolment of devices by one-time token, renewal, revocation, the
+// TLS configuration of every listener, and the signing keys by purpose. Issuing
+// is smallstep's authority, embedded; what must happen exactly once, and
+// everything that is checked at a handshake, is here.
+package pki
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/pki/enrol"
+	"golang.org/x/time/rate"
+)
+
+// Closer ends the open connections of a certificate and says how many.
+type Closer interface {
+	CloseSerial(serial, reason string) int
+}
+
+// Deps are what the PKI needs; all but Device, Closer and Reg are required.
+type Deps struct {
+	Store Store
+	Dir   string // data directory; the CA's files are in its "ca" directory
+	// Audit records an event durably. Where it fails, no token and no service
+	// certificate is handed out.
+	Audit func(context.Context, Event) error
+	// Device gives the declared device; [inventory.ErrNotFound] and a retired
+	// one are refused everywhere. Nil asks nobody.
+	Device func(context.Context, inventory.DeviceID) (inventory.Device, error)
+	Closer Closer // more with [PKI.CloseWith]
+	Log    *slog.Logger
+	Reg    prometheus.Registerer // nil: metrics work, nobody collects them
+}
+
+// Config holds the knobs; zero means default.
+type Config struct {
+	TrustDomain string // of every SPIFFE id; default "wardnet.hcmc"
+	// DNSNames and IPs are what the controller's listeners are reached by;
+	// default localhost and the loopback addresses.
+	DNSNames  []string
+	IPs       []netip.Addr
+	EnrolURL  string // base URL of the enrolment listener, for bundles
+	Channel   string // host:port of the management channel, told to devices
+	CAURL     string // base URL of the CA listener, told to devices
+	StatusURL string // base URL of the CRLs; empty: certificates name no CRL
+	// DeviceTTL is the life of a device certificate; default 7 days.
+	DeviceTTL time.Duration
+	TokenTTL  time.Duration // life of an enrolment token; default and most 10 min
+	ServerTTL time.Duration // life of the controller's own certificate; default 30 days
+	// EnrolRate bounds enrolment requests per second over all devices, with a
+	// burst of ten seconds' worth; default 100.
+	EnrolRate float64
+}
+
+func (c Config) withDefaults() (Config, error) {
+	c.TrustDomain = cmp.Or(c.TrustDomain, "wardnet.hcmc")
+	if len(c.DNSNames) == 0 && len(c.IPs) == 0 {
+		c.DNSNames = []string{"localhost"}
+		c.IPs = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	}
+	c.DeviceTTL = cmp.Or(c.DeviceTTL, 7*24*time.Hour)
+	c.TokenTTL = cmp.Or(c.TokenTTL, 10*time.Minute)
+	c.ServerTTL = cmp.Or(c.ServerTTL, 30*24*time.Hour)
+	c.EnrolRate = cmp.Or(c.EnrolRate, 100)
+	c.StatusURL = strings.TrimSuffix(c.StatusURL, "/")
+	var errs []error
+	if c.TokenTTL < 0 || c.TokenTTL > 10*time.Minute {
+		errs = append(errs, fmt.Errorf("%w: pki: token life %s is not within 10 min", inventory.ErrInvalid, c.TokenTTL))
+	}
+	if c.DeviceTTL < time.Second || c.ServerTTL < time.Second || c.EnrolRate < 0 {
+		errs = append(errs, fmt.Errorf("%w: pki: device life %s, server life %s and enrolment rate %v must be positive", inventory.ErrInvalid, c.DeviceTTL, c.ServerTTL, c.EnrolRate))
+	}
+	return c, errors.Join(errs...)
+}
+
+// PKI is the running authority. It is safe for concurrent use.
+type PKI struct {
+	deps    Deps
+	cfg     Config
+	metrics *metrics
+
+	root    []byte // PEM
+	cas     map[Issuer]*issuingCA
+	keys    map[Purpose]Key
+	pinned  map[string][]string // public keys by purpose, PEM
+	anchors anchors
+	server  atomic.Pointer[serverCert]
+	revoked *revokedSet
+	crls    crlCache
+
+	auditRate *rate.Limiter
+	enrolRate *rate.Limiter
+	failures  *limiter       // failed enrolments, by address
+	renewals  *limiter       // renewals, by device
+	tokens    [64]sync.Mutex // held by token or CSR hash while signing, so that nothing is signed twice
+
+	mu      sync.RWMutex // guards the two below
+	closers []Closer
+	changed []func()
+}
+
+// Open loads the CA in deps.Dir, creates it on the first start, and readies
+// everything a listener needs. It refuses to create a new CA for a database
+// that knows another one.
+func Open(ctx context.Context, deps Deps, cfg Config) (*PKI, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := openCA(ctx, deps, cfg.TrustDomain)
+	if err != nil {
+		return nil, err
+	}
+	p := &PKI{
+		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
+		root: certPEM(ca.root), cas: map[Issuer]*issuingCA{}, keys: map[Purpose]Key{}, pinned: map[string][]string{},
+		anchors: newAnchors(ca), revoked: newRevokedSet(),
+		auditRate: rate.NewLimiter(20, 200), enrolRate: rate.NewLimiter(rate.Limit(cfg.EnrolRate), int(10*cfg.EnrolRate)+1),
+		failures: newLimiter(rate.Every(3*time.Second), 20), renewals: newLimiter(rate.Every(10*time.Second), 20),
+	}
+	if deps.Closer != nil {
+		p.closers = append(p.closers, deps.Closer)
+	}
+	if err := p.loadRevocations(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.startCAs(ca); err != nil {
+		return nil, err
+	}
+	for purpose, k := range ca.keys {
+		if p.keys[purpose], err = newKey(k); err != nil {
+			return nil, err
+		}
+		text, err := p.keys[purpose].publicPEM()
+		if err != nil {
+			return nil, err
+		}
+		p.pinned[string(purpose)] = []string{text}
+	}
+	return p, p.renewServer(ctx)
+}
+
+// openCA loads the CA files, made first when neither they nor the database
+// know of a CA.
+func openCA(ctx context.Context, deps Deps, domain string) (*caFiles, error) {
+	dir := filepath.Join(deps.Dir, "ca")
+	known, err := deps.Store.Root(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open CA: %w", err)
+	}
+	switch _, err := os.Stat(dir); {
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("open CA: %w", err)
+	case known != "":
+		return nil, fmt.Errorf("open CA: %w: the database belongs to root key %.12s, but %s is missing; restore it from a backup (a new CA would lock every device out)", inventory.ErrConflict, known, dir)
+	default:
+		if err := createCA(dir, domain, time.Now()); err != nil {
+			return nil, err
+		}
+		deps.Log.InfoContext(ctx, "certificate authority created", "dir", dir)
+	}
+	ca, err := loadCA(dir, domain, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	id, err := enrol.KeyID(ca.root.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := deps.Store.BindRoot(ctx, id); err != nil {
+		return nil, fmt.Errorf("open CA in %s: %w", dir, err)
+	}
+	return ca, nil
+}
+
+func (p *PKI) startCAs(ca *caFiles) error {
+	db := &authDB{store: p.deps.Store, revoked: p.revoked, revoke: p.Revoke}
+	for _, o := range []caOptions{
+		{name: Devices, usages: []string{"clientAuth"}, life: p.cfg.DeviceTTL},
+		{name: Services, usages: []string{"clientAuth", "serverAuth"}, life: maxServiceTTL},
+		{name: Hub, usages: []string{"serverAuth"}, life: p.cfg.ServerTTL},
+	} {
+		o.domain, o.crlBase, o.db = p.cfg.TrustDomain, p.cfg.StatusURL, db
+		c, err := newIssuingCA(o, ca)
+		if err != nil {
+			return err
+		}
+		p.cas[o.name] = c
+	}
+	return nil
+}
+
+// Run keeps the running parts fresh until ctx ends, and returns nil then: the
+// controller's own certificate, and revocations made by another replica.
+func (p *PKI) Run(ctx context.Context) error {
+	poll := time.NewTicker(2 * time.Second)
+	defer poll.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+		}
+		err := errors.Join(p.loadRevocations(ctx), p.renewServerIfDue(ctx))
+		switch {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && err.Error() != said:
+			said = err.Error()
+			p.deps.Log.ErrorContext(ctx, "certificates not kept fresh", "err", err)
+		}
+	}
+}
+
+// Keys are the signing keys by purpose.
+func (p *PKI) Keys() map[Purpose]Key { return maps.Clone(p.keys) }
+
+// RootPEM is the root certificate, the trust anchor of every device.
+func (p *PKI) RootPEM() string { return string(p.root) }
+
+// TrustDomain is the authority part of every SPIFFE id.
+func (p *PKI) TrustDomain() string { return p.cfg.TrustDomain }
+
+// List gives every certificate, newest first.
+func (p *PKI) List(ctx context.Context) ([]Certificate, error) {
+	return p.deps.Store.Certificates(ctx)
+}
+
+// WireGuardKeys gives the tunnel key of every enrolled device that is not
+// revoked, and the epoch of the set, which rises with each change.
+func (p *PKI) WireGuardKeys(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error) {
+	return p.deps.Store.Peers(ctx)
+}
+
+// CloseWith adds a closer that is told of every revocation.
+func (p *PKI) CloseWith(c Closer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closers = append(p.closers, c)
+}
+
+// OnPeersChanged adds a function that is called, quickly and from any
+// goroutine, when [PKI.WireGuardKeys] may have changed.
+func (p *PKI) OnPeersChanged(fn func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = append(p.changed, fn)
+}
+
+func (p *PKI) peersChanged() {
+	p.mu.RLock()
+	list := p.changed
+	p.mu.RUnlock()
+	for _, fn := range list {
+		fn()
+	}
+}
+
+// declared asks the inventory for a device; unknown and retired ones wrap
+// [inventory.ErrNotFound].
+func (p *PKI) declared(ctx context.Context, id inventory.DeviceID) (inventory.Device, error) {
+	if p.deps.Device == nil {
+		return inventory.Device{ID: id}, nil
+	}
+	d, err := p.deps.Device(ctx, id)
+	if err != nil {
+		return d, fmt.Errorf("look up device %s: %w", id, err)
+	}
+	if d.Intended == inventory.Retired {
+		return d, fmt.Errorf("device %s is retired: %w", id, inventory.ErrNotFound)
+	}
+	return d, nil
+}

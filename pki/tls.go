@@ -1,0 +1,194 @@
+package pki
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/pki/enrol"
+)
+
+// ChannelProtocol is the ALPN name of the management channel.
+const ChannelProtocol = "gnmi-rev/1"
+
+// Peer is who a client certificate says it is, checked.
+type Peer struct {
+	Kind   string // [enrol.DeviceKind] or [enrol.ServiceKind]
+	Name   string
+	Serial string // of the certificate
+}
+
+// admission says whom a listener lets in.
+type admission struct {
+	issuer   Issuer
+	kind     string
+	required bool // a client certificate
+}
+
+var admissions = map[Listener]admission{
+	ChannelListener: {Devices, enrol.DeviceKind, true},
+	CAListener:      {Devices, enrol.DeviceKind, false},
+	PEPListener:     {Services, enrol.ServiceKind, true},
+}
+
+// HubTLS is the server configuration of a listener: TLS 1.3, the controller's
+// own certificate, which renews itself, and for listeners with client
+// certificates the complete check of them, including revocation, at every
+// handshake. Refusals are audited and counted here.
+func (p *PKI) HubTLS(l Listener) *tls.Config {
+	cfg := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return p.server.Load().pair, nil
+		},
+		// A ticket would carry an identity past its revocation.
+		SessionTicketsDisabled: true,
+	}
+	if l == ChannelListener {
+		cfg.NextProtos = []string{ChannelProtocol}
+	}
+	adm, mutual := admissions[l]
+	if !mutual {
+		return cfg
+	}
+	// Only asked for here: the library would refuse without telling us whom
+	// and why. ClientCAs stays empty so that a client sends the certificate it
+	// has, the wrong one too.
+	cfg.ClientAuth = tls.RequestClientCert
+	check := func(remote string) func(tls.ConnectionState) error {
+		return func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 && !adm.required {
+				return nil
+			}
+			_, err := p.admit(l, remote, cs.PeerCertificates)
+			return err
+		}
+	}
+	cfg.VerifyConnection = check("")
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		c := cfg.Clone()
+		c.GetConfigForClient = nil
+		c.VerifyConnection = check(hello.Conn.RemoteAddr().String())
+		return c, nil
+	}
+	return cfg
+}
+
+// admit checks a peer's certificate and audits a refusal.
+func (p *PKI) admit(l Listener, remote string, certs []*x509.Certificate) (Peer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	peer, reason, err := p.check(ctx, l, certs)
+	if err != nil && reason != "" {
+		return Peer{}, p.refuse(ctx, &Refusal{Listener: l, Reason: reason, Remote: remote, Device: claimed(peer), Err: err})
+	}
+	return peer, err
+}
+
+func claimed(peer Peer) inventory.DeviceID {
+	if peer.Kind == enrol.DeviceKind {
+		return inventory.DeviceID(peer.Name)
+	}
+	return ""
+}
+
+// check is the whole examination of a client certificate. An error without a
+// reason means that the inventory could not be asked; it refuses all the same.
+func (p *PKI) check(ctx context.Context, l Listener, certs []*x509.Certificate) (Peer, Reason, error) {
+	adm, ok := admissions[l]
+	if !ok {
+		return Peer{}, "", fmt.Errorf("listener %q takes no client certificates", l)
+	}
+	peer, reason, err := p.anchors.check(adm, p.cfg.TrustDomain, certs, time.Now())
+	if err != nil {
+		return peer, reason, err
+	}
+	if p.revoked.has(peer.Serial) {
+		return peer, Revoked, fmt.Errorf("certificate %s of %s %s is revoked", peer.Serial, peer.Kind, peer.Name)
+	}
+	if adm.kind == enrol.DeviceKind {
+		switch _, err := p.declared(ctx, inventory.DeviceID(peer.Name)); {
+		case errors.Is(err, inventory.ErrNotFound):
+			return peer, UnknownDevice, err
+		case err != nil:
+			return peer, "", err
+		}
+	}
+	return peer, "", nil
+}
+
+// anchors are the issuing CAs as trust anchors of client certificates. What a
+// peer sends besides its leaf is not used.
+type anchors struct {
+	pool *x509.CertPool
+	by   map[string]Issuer // by raw certificate
+}
+
+func newAnchors(ca *caFiles) anchors {
+	a := anchors{pool: x509.NewCertPool(), by: map[string]Issuer{}}
+	for name, c := range ca.certs {
+		a.pool.AddCert(c)
+		a.by[string(c.Raw)] = name
+	}
+	return a
+}
+
+// check examines all that can be seen in the certificate itself.
+func (a anchors) check(adm admission, domain string, certs []*x509.Certificate, now time.Time) (Peer, Reason, error) {
+	if len(certs) == 0 {
+		return Peer{}, NoCertificate, errors.New("no client certificate was presented")
+	}
+	leaf := certs[0]
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: a.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if err != nil {
+		var bad x509.CertificateInvalidError
+		if errors.As(err, &bad) && bad.Reason == x509.Expired {
+			return Peer{}, ExpiredCertificate, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
+		}
+		return Peer{}, ForeignIssuer, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
+	}
+	peer := Peer{Kind: adm.kind, Serial: enrol.SerialOf(leaf)}
+	issuer := a.by[string(chains[0][len(chains[0])-1].Raw)]
+	if issuer != adm.issuer {
+		return Peer{Serial: peer.Serial}, WrongIssuer, fmt.Errorf("certificate %s is of the %s CA, want the %s CA", peer.Serial, issuer, adm.issuer)
+	}
+	if leaf.IsCA || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return peer, BadUsage, fmt.Errorf("certificate %s is not for TLS clients", peer.Serial)
+	}
+	if len(leaf.URIs) != 1 || len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0 {
+		return peer, BadSPIFFEID, fmt.Errorf("certificate %s carries %d URIs and %d other names, want one SPIFFE id alone", peer.Serial,
+			len(leaf.URIs), len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses))
+	}
+	if peer.Name, err = enrol.ParseSPIFFEID(leaf.URIs[0], domain, adm.kind); err != nil {
+		return peer, BadSPIFFEID, fmt.Errorf("certificate %s: %w", peer.Serial, err)
+	}
+	return peer, "", nil
+}
+
+// IdentifyDevice gives the device at the other end of a connection to the
+// channel or the CA listener. It makes every check of the handshake again, so
+// that a revocation since then counts. A [Refusal] has been audited.
+func (p *PKI) IdentifyDevice(cs tls.ConnectionState) (inventory.DeviceID, error) {
+	peer, err := p.identify(ChannelListener, "", cs)
+	return inventory.DeviceID(peer.Name), err
+}
+
+// IdentifyService gives the service at the other end of a connection to the
+// PEP listener, checked like [PKI.IdentifyDevice].
+func (p *PKI) IdentifyService(cs tls.ConnectionState) (string, error) {
+	peer, err := p.identify(PEPListener, "", cs)
+	return peer.Name, err
+}
+
+func (p *PKI) identify(l Listener, remote string, cs tls.ConnectionState) (Peer, error) {
+	if !cs.HandshakeComplete {
+		return Peer{}, errors.New("identify peer: the TLS handshake is not complete")
+	}
+	return p.admit(l, remote, cs.PeerCertificates)
+}
