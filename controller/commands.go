@@ -1,0 +1,230 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
+)
+
+// Plan says what revision n would change, as things stand now.
+func (c *Controller) Plan(ctx context.Context, n intent.Number) (Plan, error) {
+	if err := c.Load(ctx); err != nil {
+		return Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	return c.plan(ctx, n)
+}
+
+// plan is Plan once everything is loaded.
+func (c *Controller) plan(ctx context.Context, n intent.Number) (Plan, error) {
+	to, err := c.compile(ctx, n, false)
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	c.mu.Lock()
+	from := c.inForce()
+	c.mu.Unlock()
+	return MakePlan(from, to), nil
+}
+
+// StartRollout begins to bring revision n out. It wraps [ErrHeld] when the
+// revision is not approved and [inventory.ErrConflict] when it is older than
+// what is out already, or a return is under way. An open rollout of an older
+// revision is superseded.
+func (c *Controller) StartRollout(ctx context.Context, n intent.Number, by string) (Rollout, error) {
+	c.commands.Lock()
+	defer c.commands.Unlock()
+	if err := c.load(ctx); err != nil {
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
+	c.mu.Lock()
+	err := c.mayStart(n)
+	c.mu.Unlock()
+	if err != nil {
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
+	if err := c.approved(ctx, Rollout{Revision: n}); err != nil {
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
+	r, err := c.begin(ctx, n, by, "")
+	if err != nil {
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
+	return r, nil
+}
+
+// mayStart checks the order of revisions; c.mu is held.
+func (c *Controller) mayStart(n intent.Number) error {
+	for _, r := range c.rollouts {
+		switch {
+		case r.State == RolloutReturning:
+			return fmt.Errorf("%w: rollout %s is being taken back; wait for it or abort the return", inventory.ErrConflict, r.ID)
+		case r.Revision > n, r.Revision == n && r.Open():
+			return fmt.Errorf("%w: revision %d is out already (%s); make a new revision", inventory.ErrConflict, r.Revision, r.State)
+		case r.Revision == n && r.State == RolloutDone:
+			return fmt.Errorf("%w: revision %d is in force", inventory.ErrConflict, n)
+		}
+	}
+	return nil
+}
+
+// begin plans and stores a new rollout; c.commands is held.
+func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns string) (Rollout, error) {
+	if _, err := c.compile(ctx, n, true); err != nil {
+		return Rollout{}, err
+	}
+	plan, err := c.plan(ctx, n)
+	if err != nil {
+		return Rollout{}, err
+	}
+	r, err := c.newRollout(plan, by)
+	if err != nil {
+		return Rollout{}, err
+	}
+	r.Returns = returns
+	c.mu.Lock()
+	old := c.open()
+	c.mu.Unlock()
+	if old != nil {
+		o := *old
+		o.State, o.Reason, o.Ended, o.ETA = RolloutAborted, fmt.Sprintf("superseded by revision %d", n), r.Started, time.Time{}
+		if err := c.commit(ctx, o); err != nil {
+			return Rollout{}, err
+		}
+		c.stateReached(ctx, o)
+	}
+	if err := c.commit(ctx, r); err != nil {
+		return Rollout{}, err
+	}
+	c.stateReached(ctx, r)
+	signal(c.kick)
+	return r, nil
+}
+
+// Pause stops the open rollout from admitting or pushing to more devices.
+func (c *Controller) Pause(ctx context.Context, id, by string) (Rollout, error) {
+	return c.command(ctx, id, "pause", []RolloutState{RolloutRunning}, func(r *Rollout) {
+		r.State, r.Reason, r.ETA = RolloutPaused, "paused by "+by, time.Time{}
+	})
+}
+
+// Resume lets a paused rollout go on. A wave none of whose devices is
+// reachable is then passed over; they get the revision when they return.
+func (c *Controller) Resume(ctx context.Context, id, by string) (Rollout, error) {
+	return c.command(ctx, id, "resume", []RolloutState{RolloutPaused}, func(r *Rollout) {
+		r.State, r.Reason = RolloutRunning, "resumed by "+by
+		r.Waves = slices.Clone(r.Waves)
+		for i := range r.Waves {
+			if w := &r.Waves[i]; w.State == WaveRunning {
+				w.Accepted = w.Done == 0 && w.Pending > 0
+				w.Started = time.Now().UTC() // its time limits begin anew
+			}
+		}
+	})
+}
+
+// Abort ends an open rollout for good. What is confirmed stays; what is not
+// reverts by itself.
+func (c *Controller) Abort(ctx context.Context, id, by string) (Rollout, error) {
+	return c.command(ctx, id, "abort", []RolloutState{RolloutRunning, RolloutPaused}, func(r *Rollout) {
+		r.State, r.Reason, r.Ended, r.ETA = RolloutAborted, "aborted by "+by, time.Now().UTC(), time.Time{}
+	})
+}
+
+func (c *Controller) command(ctx context.Context, id, verb string, from []RolloutState, change func(*Rollout)) (Rollout, error) {
+	c.commands.Lock()
+	defer c.commands.Unlock()
+	if err := c.load(ctx); err != nil {
+		return Rollout{}, fmt.Errorf("%s rollout: %w", verb, err)
+	}
+	r, err := c.Rollout(id)
+	if err != nil {
+		return Rollout{}, fmt.Errorf("%s rollout: %w", verb, err)
+	}
+	if !slices.Contains(from, r.State) {
+		return Rollout{}, fmt.Errorf("%s rollout %s: %w: it is %s", verb, id, inventory.ErrConflict, r.State)
+	}
+	change(&r)
+	if err := c.commit(ctx, r); err != nil {
+		return Rollout{}, fmt.Errorf("%s rollout: %w", verb, err)
+	}
+	c.stateReached(ctx, r)
+	c.wakeAll(r)
+	signal(c.kick)
+	return r, nil
+}
+
+// wakeAll wakes the devices of r that may have been held.
+func (c *Controller) wakeAll(r Rollout) {
+	for _, w := range r.Waves {
+		if w.State == WaveRunning {
+			for _, id := range w.Devices {
+				c.poke(id)
+			}
+		}
+	}
+}
+
+// poke wakes a device without taking its session for a new one.
+func (c *Controller) poke(id inventory.DeviceID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := c.devices[id]; d != nil {
+		signal(d.wake)
+	}
+}
+
+// Journal returns what was pushed in a rollout, oldest first.
+func (c *Controller) Journal(ctx context.Context, id string) ([]Entry, error) {
+	entries, err := c.deps.Store.Entries(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("journal of rollout %s: %w", id, err)
+	}
+	return entries, nil
+}
+
+// Rollout returns one rollout, or wraps [inventory.ErrNotFound].
+func (c *Controller) Rollout(id string) (Rollout, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.rollouts {
+		if r.ID == id {
+			return *r, nil
+		}
+	}
+	return Rollout{}, fmt.Errorf("rollout %q: %w", id, inventory.ErrNotFound)
+}
+
+// Rollouts returns all rollouts, newest first.
+func (c *Controller) Rollouts() []Rollout {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Rollout, 0, len(c.rollouts))
+	for _, r := range slices.Backward(c.rollouts) {
+		out = append(out, *r)
+	}
+	return out
+}
+
+// InForce returns the revision last rolled out everywhere; 0: none.
+func (c *Controller) InForce() intent.Number {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.base()
+}
+
+// stateReached counts and, where nobody asked for it, records a new state.
+func (c *Controller) stateReached(ctx context.Context, r Rollout) {
+	c.metrics.rollouts.WithLabelValues(string(r.State)).Inc()
+	done, total := r.Progress()
+	c.deps.Log.InfoContext(ctx, "rollout", "rollout", r.ID, "rev", r.Revision, "state", r.State, "done", done, "total", total, "reason", r.Reason)
+	switch r.State {
+	case RolloutHalted, RolloutReturning:
+		c.deps.Audit(ctx, "rollout.halted", r.ID, r.Reason)
+	case RolloutPaused:
+		c.deps.Audit(ctx, "rollout.paused", r.ID, r.Reason)
+	}
+}

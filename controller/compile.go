@@ -1,0 +1,242 @@
+package controller
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
+)
+
+const (
+	// wireGuardOverhead is the worst case in bytes: outer IPv6 40, UDP 8,
+	// WireGuard data header and tag 32.
+	wireGuardOverhead = 80
+	// basePort is the hub's first UDP port. A site's n-th circuit uses
+	// basePort+n, because one WireGuard interface knows a peer's key only once.
+	basePort = 51820
+	// baseASN starts the private 4-byte range (RFC 6996). The low 24 bits of
+	// the loopback are added: stable, and unique as loopbacks are.
+	baseASN  = 4200000000
+	bfdMinMS = 300
+	bfdMult  = 3
+)
+
+// Want is what one device is to run.
+type Want struct {
+	Config edge.Config
+	Hash   string // of Config
+}
+
+// Compiled is a revision turned into every device's config.
+type Compiled struct {
+	Revision intent.Number
+	Hash     string // of the revision
+	Devices  map[inventory.DeviceID]Want
+	Content  *inventory.Inventory
+}
+
+// Compile gives the config of one device in service under rev. It is a pure
+// function: equal revisions give equal bytes. Errors wrap
+// [inventory.ErrInvalid] or, for a device that is not in service there,
+// [inventory.ErrNotFound].
+func Compile(rev intent.Revision, id inventory.DeviceID) (edge.Config, error) {
+	ix, err := newIndex(&rev.Content)
+	if err != nil {
+		return edge.Config{}, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+	}
+	return ix.compile(id)
+}
+
+// CompileAll gives the config of every device in service under rev, with all
+// faults of the intent at once.
+func CompileAll(rev intent.Revision) (*Compiled, error) {
+	ix, err := newIndex(&rev.Content)
+	if err != nil {
+		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+	}
+	out := &Compiled{Revision: rev.Number, Hash: rev.Hash, Devices: make(map[inventory.DeviceID]Want, len(ix.edgeAt)), Content: &rev.Content}
+	var errs []error
+	asns := map[uint32]inventory.DeviceID{}
+	for _, d := range ix.edgeAt {
+		cfg, err := ix.compile(d.ID)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if other, taken := asns[cfg.BGP.ASN]; taken {
+			errs = append(errs, fmt.Errorf("%w: devices %s and %s get the same AS number %d; move one loopback pool", inventory.ErrInvalid, min(d.ID, other), max(d.ID, other), cfg.BGP.ASN))
+		}
+		asns[cfg.BGP.ASN] = d.ID
+		out.Devices[d.ID] = Want{cfg, cfg.Hash()}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+	}
+	return out, nil
+}
+
+func (ix *index) compile(id inventory.DeviceID) (edge.Config, error) {
+	d := ix.devices[id]
+	if d == nil || ix.edgeAt[d.Site] != d {
+		return edge.Config{}, fmt.Errorf("compile %s: %w: not in service in this revision", id, inventory.ErrNotFound)
+	}
+	site := ix.sites[d.Site]
+	loopback, ok := ix.loopback[id]
+	if !ok {
+		return edge.Config{}, fmt.Errorf("compile %s: %w: no loopback is allocated to it; allocate addresses before making a revision", id, inventory.ErrInvalid)
+	}
+	if b := ix.blocks[site.ID]; !b[0].IsValid() || !b[1].IsValid() {
+		return edge.Config{}, fmt.Errorf("compile %s: %w: site %s lacks its IPv4 or IPv6 block; allocate addresses before making a revision", id, inventory.ErrInvalid, site.ID)
+	}
+	cfg := edge.Config{Device: id, Site: site.ID, Role: d.Role, Loopback: loopback}
+	for _, c := range ix.circuits[site.ID] {
+		cfg.Circuits = append(cfg.Circuits, edge.Circuit{Name: string(c.ID), Kind: c.Kind, UpBPS: c.UpBPS, MTU: c.MTU})
+	}
+	slices.SortFunc(cfg.Circuits, func(a, b edge.Circuit) int { return cmp.Compare(a.Name, b.Name) })
+	cfg.BGP = edge.BGP{ASN: asn(loopback), RouterID: loopback, Networks: ix.networks(d)}
+	segs, err := ix.segments(site)
+	if err != nil {
+		return edge.Config{}, fmt.Errorf("compile %s: %w", id, err)
+	}
+	cfg.Segments = segs
+	if err := ix.addTunnels(&cfg, d); err != nil {
+		return edge.Config{}, fmt.Errorf("compile %s: %w", id, err)
+	}
+	cfg.Rules = ix.rules(d, segs)
+	cfg.Contract = ix.contract(cfg, site)
+	return cfg, nil
+}
+
+// addTunnels writes the tunnels and the BGP session over each.
+func (ix *index) addTunnels(cfg *edge.Config, d *inventory.Device) error {
+	links := ix.members[d.ID]
+	if d.Role != inventory.RoleHub {
+		var err error
+		if links, err = ix.linksOf(d); err != nil {
+			return err
+		}
+	}
+	cfg.Tunnels = make([]edge.Tunnel, 0, len(links))
+	cfg.BGP.Neighbours = make([]edge.Neighbour, 0, len(links))
+	var errs []error
+	for _, l := range links {
+		t, err := ix.tunnel(l, d)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		cfg.Tunnels = append(cfg.Tunnels, t)
+		cfg.BGP.Neighbours = append(cfg.BGP.Neighbours, edge.Neighbour{
+			Tunnel: t.Name, Addr: t.Remote, ASN: asn(ix.loopback[t.Peer]),
+			Preference: t.Preference, BFDMinMS: bfdMinMS, BFDMult: bfdMult,
+		})
+	}
+	slices.SortFunc(cfg.Tunnels, func(a, b edge.Tunnel) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(cfg.BGP.Neighbours, func(a, b edge.Neighbour) int { return cmp.Compare(a.Tunnel, b.Tunnel) })
+	return errors.Join(errs...)
+}
+
+// tunnel gives d's end of l.
+func (ix *index) tunnel(l link, d *inventory.Device) (edge.Tunnel, error) {
+	block, ok := ix.tunnels[l.owner()]
+	if !ok || block.Bits() != 31 || !block.Addr().Is4() {
+		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s has no /31; allocate addresses before making a revision", inventory.ErrInvalid, l.name())
+	}
+	if _, ok := ix.loopback[l.edge.ID]; !ok {
+		return edge.Tunnel{}, fmt.Errorf("%w: device %s has no loopback; allocate addresses before making a revision", inventory.ErrInvalid, l.edge.ID)
+	}
+	there := ix.hubCircuit(l)
+	if there == nil || !there.Address.IsValid() {
+		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s: hub site %s has no circuit with a static address", inventory.ErrInvalid, l.name(), l.hub.Site)
+	}
+	mtu := min(l.circuit.MTU, there.MTU) - wireGuardOverhead
+	if mtu < 1280 { // RFC 8200 §5: IPv6 needs it
+		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s: circuits of MTU %d and %d leave %d bytes; IPv6 needs 1280", inventory.ErrInvalid, l.name(), l.circuit.MTU, there.MTU, mtu)
+	}
+	edgeEnd, hubEnd := inventory.TunnelEnds(block)
+	t := edge.Tunnel{Name: l.name(), Kind: edge.WireGuard, MTU: mtu, Preference: l.preference()}
+	port := uint16(basePort + l.order)
+	if d == l.hub {
+		t.Circuit, t.Peer, t.ListenPort = string(there.ID), l.edge.ID, port
+		t.Local, t.Remote = netip.PrefixFrom(hubEnd, 31), edgeEnd
+		t.AllowedIPs = append(slices.Clone(ix.networks(l.edge)), netip.PrefixFrom(edgeEnd, 32))
+	} else {
+		t.Circuit, t.Peer, t.Endpoint = string(l.circuit.ID), l.hub.ID, netip.AddrPortFrom(there.Address.Addr(), port)
+		t.Local, t.Remote = netip.PrefixFrom(edgeEnd, 31), hubEnd
+		t.AllowedIPs = ix.overlay
+		return t, nil
+	}
+	t.AllowedIPs = sortPrefixes(t.AllowedIPs)
+	return t, nil
+}
+
+// hubCircuit is where the hub listens for l: its circuit of the same carrier,
+// so that traffic stays in that carrier's network, else its primary.
+func (ix *index) hubCircuit(l link) *inventory.Circuit {
+	var primary *inventory.Circuit
+	for _, c := range ix.circuits[l.hub.Site] { // primary first
+		if !c.Address.IsValid() {
+			continue
+		}
+		if c.Carrier == l.circuit.Carrier {
+			return c
+		}
+		if primary == nil {
+			primary = c
+		}
+	}
+	return primary
+}
+
+// networks is what a device originates: its site's blocks, its loopback, and
+// applications of its site with addresses of their own. Applications without a
+// site are behind every hub.
+func (ix *index) networks(d *inventory.Device) []netip.Prefix {
+	b := ix.blocks[d.Site]
+	out := valid(b[0], b[1])
+	if lo, ok := ix.loopback[d.ID]; ok {
+		out = append(out, netip.PrefixFrom(lo, lo.BitLen()))
+	}
+	out = append(out, ix.siteApps[d.Site]...)
+	if d.Role == inventory.RoleHub {
+		out = append(out, ix.siteApps[""]...)
+	}
+	return sortPrefixes(out)
+}
+
+// contract asks an edge for BFD on its tunnels and for the hubs' loopbacks. A
+// hub is asked for nothing of its wards: one ward in trouble must not undo a
+// change for all.
+func (ix *index) contract(cfg edge.Config, site *inventory.Site) edge.Contract {
+	var c edge.Contract
+	if cfg.Role == inventory.RoleHub {
+		return c
+	}
+	for _, t := range cfg.Tunnels {
+		c.BFD = append(c.BFD, t.Name)
+	}
+	for _, h := range site.Hubs {
+		if hub := ix.edgeAt[h]; hub != nil {
+			if lo, ok := ix.loopback[hub.ID]; ok {
+				c.Prefixes = append(c.Prefixes, netip.PrefixFrom(lo, lo.BitLen()))
+			}
+		}
+	}
+	c.Prefixes = sortPrefixes(c.Prefixes)
+	return c
+}
+
+// asn is the device's private 4-byte AS number.
+func asn(loopback netip.Addr) uint32 {
+	if !loopback.Is4() {
+		return 0
+	}
+	a := loopback.As4()
+	return baseASN + uint32(a[1])<<16 + uint32(a[2])<<8 + uint32(a[3])
+}

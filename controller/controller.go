@@ -1,0 +1,305 @@
+// Package controller makes devices run what was intended: it compiles a
+// revision into every device's config, plans what that changes, pushes it in
+// waves, verifies, confirms, and keeps it so. One goroutine per device does
+// what is needed for that device, one more conducts the rollout.
+package controller
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
+)
+
+// Deps are what a Controller cannot work without. All are required but Audit,
+// Keys and Reg.
+type Deps struct {
+	Store     Store
+	Revisions Revisions
+	Approvals Approvals
+	// Dial gives the driver of a device, or wraps [edge.ErrUnreachable] at once
+	// when it has no session. A driver that is a [Credentialer] gets credentials.
+	Dial func(ctx context.Context, id inventory.DeviceID) (Driver, error)
+	// Signer is the revision key, which edges pin; KeyID is its name there.
+	Signer crypto.Signer
+	KeyID  string
+	// Keys returns the WireGuard public keys of all devices that are neither
+	// revoked nor quarantined, and an epoch that rises with each change.
+	Keys func(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error)
+	// Return stores a new revision with the content of to and returns its
+	// number. It is asked again after a crash and should then give the same.
+	Return func(ctx context.Context, failed, to intent.Number, reason string) (intent.Number, error)
+	// Audit records what the controller did by itself; what is "drift",
+	// "rollout.halted", "rollout.returned", "rollout.overdue" or "rollout.paused".
+	Audit func(ctx context.Context, what, object, reason string)
+	Log   *slog.Logger
+	Reg   prometheus.Registerer // nil: metrics work, nobody collects them
+}
+
+// Config holds the knobs; zero means default.
+type Config struct {
+	Pass    time.Duration `yaml:"pass" json:"pass"`       // for one pass over one device; default 30 s
+	Revert  time.Duration `yaml:"revert" json:"revert"`   // rollback timer on the device; default 45 s, must exceed Pass
+	Resync  time.Duration `yaml:"resync" json:"resync"`   // look for drift this often; default 10 min
+	Poll    time.Duration `yaml:"poll" json:"poll"`       // between two looks while verifying; default 250 ms
+	Settle  time.Duration `yaml:"settle" json:"settle"`   // after it a circuit that is dead altogether is not asked for; default 10 s
+	Wave    time.Duration `yaml:"wave" json:"wave"`       // a reachable device must confirm within it; default 3 min
+	Grace   time.Duration `yaml:"grace" json:"grace"`     // wait for an offline device in its wave; default 15 s
+	Pending time.Duration `yaml:"pending" json:"pending"` // wait for it after the rollout; default 24 h
+	// NoApproval lets a revision go out unapproved. For labs only.
+	NoApproval bool `yaml:"no_approval" json:"no_approval"`
+}
+
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&c.Pass, 30 * time.Second},
+		{&c.Revert, 45 * time.Second},
+		{&c.Resync, 10 * time.Minute},
+		{&c.Poll, 250 * time.Millisecond},
+		{&c.Settle, 10 * time.Second},
+		{&c.Wave, 3 * time.Minute},
+		{&c.Grace, 15 * time.Second},
+		{&c.Pending, 24 * time.Hour},
+	} {
+		if *d.v < 0 {
+			return c, fmt.Errorf("%w: a duration is negative: %s", inventory.ErrInvalid, *d.v)
+		}
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if c.Revert <= c.Pass {
+		return c, fmt.Errorf("%w: revert %s must exceed pass %s, or a device reverts while it is verified", inventory.ErrInvalid, c.Revert, c.Pass)
+	}
+	return c, nil
+}
+
+// Controller is the one reconciler of a process.
+type Controller struct {
+	deps    Deps
+	cfg     Config
+	metrics *metrics
+	kick    chan struct{} // wakes the conductor
+	keyed   chan struct{} // wakes the credentials loop
+
+	compiling sync.Mutex // one compilation at a time; taken before mu, never under it
+
+	mu       sync.Mutex // guards all below
+	run      context.Context
+	wg       sync.WaitGroup
+	devices  map[inventory.DeviceID]*device
+	compiled map[intent.Number]*Compiled
+	rollouts []*Rollout // oldest first; the pointed-to values are replaced, never changed
+	keyEpoch uint64
+	keys     map[inventory.DeviceID]string
+	subs     map[int]func(Event)
+	nextSub  int
+
+	commands sync.Mutex // one rollout command or step at a time; taken first
+	loaded   bool       // guarded by commands
+}
+
+// New checks deps and cfg and makes a Controller. Nothing runs before
+// [Controller.Run].
+func New(deps Deps, cfg Config) (*Controller, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("controller: %w", err)
+	}
+	if deps.Store == nil || deps.Revisions == nil || deps.Approvals == nil || deps.Dial == nil || deps.Signer == nil || deps.Return == nil || deps.Log == nil {
+		return nil, errors.New("controller: a required dependency is missing")
+	}
+	if deps.Audit == nil {
+		deps.Audit = func(context.Context, string, string, string) {}
+	}
+	return &Controller{
+		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
+		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1),
+		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{},
+		subs: map[int]func(Event){},
+	}, nil
+}
+
+// Load reads rows and rollouts and compiles what is assigned, once. Run, Plan
+// and the rollout commands call it; called earlier it lets Status answer too.
+func (c *Controller) Load(ctx context.Context) error {
+	c.commands.Lock()
+	defer c.commands.Unlock()
+	return c.load(ctx)
+}
+
+// load is Load with c.commands held.
+func (c *Controller) load(ctx context.Context) error {
+	if c.loaded {
+		return nil
+	}
+	rows, err := c.deps.Store.Statuses(ctx)
+	if err != nil {
+		return fmt.Errorf("load device rows: %w", err)
+	}
+	rollouts, err := c.deps.Store.Rollouts(ctx)
+	if err != nil {
+		return fmt.Errorf("load rollouts: %w", err)
+	}
+	for _, r := range rollouts {
+		if !r.Open() {
+			continue
+		}
+		if _, err := c.compile(ctx, r.Revision, true); err != nil {
+			return fmt.Errorf("load the open rollout: %w", err)
+		}
+	}
+	for _, s := range rows {
+		for _, n := range s.Target.revisions() {
+			if _, err := c.compile(ctx, n, true); err != nil {
+				return fmt.Errorf("load what is in force: %w", err)
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range rows {
+		d := c.ensure(s.Device)
+		d.status = s
+		c.assign(d, s.Target)
+		if d.status.Want != s.Want { // another version of this program compiled it
+			c.deps.Log.ErrorContext(ctx, "revision compiles differently now; the device is left as it is until a new revision is rolled out", "device", s.Device, "rev", s.Target.Revision)
+			d.status.Want, d.want = s.Want, nil
+		}
+	}
+	c.rollouts = nil
+	for _, r := range rollouts {
+		c.rollouts = append(c.rollouts, &r)
+	}
+	c.loaded = true
+	return nil
+}
+
+// Run works until ctx ends and returns its cause. It adopts what an earlier
+// process left under way: open rollouts go on, commits in flight are verified.
+func (c *Controller) Run(ctx context.Context) error {
+	if err := c.Load(ctx); err != nil {
+		return fmt.Errorf("controller: %w", err)
+	}
+	c.mu.Lock()
+	c.run = ctx
+	for _, d := range c.devices {
+		c.start(d)
+	}
+	c.mu.Unlock()
+	c.wg.Go(func() { c.conduct(ctx) })
+	c.wg.Go(func() { c.keysLoop(ctx) })
+	<-ctx.Done()
+	c.mu.Lock() // nobody starts a device any more
+	c.run = nil
+	c.mu.Unlock()
+	c.wg.Wait()
+	return context.Cause(ctx)
+}
+
+// SetDevices declares the devices to look after: those in service or planned.
+// Devices that are missing are let go; their rows stay.
+func (c *Controller) SetDevices(devices []inventory.Device) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wanted := map[inventory.DeviceID]bool{}
+	for _, dev := range devices {
+		if dev.Intended == inventory.Retired {
+			continue
+		}
+		wanted[dev.ID] = true
+		d := c.ensure(dev.ID)
+		d.declared, d.role = true, dev.Role
+		c.start(d)
+	}
+	for id, d := range c.devices {
+		if !wanted[id] {
+			d.declared = false
+			if d.cancel != nil {
+				d.cancel()
+				d.cancel = nil
+			}
+		}
+	}
+	c.spreadKeys()
+}
+
+// ensure returns the device's record; c.mu is held.
+func (c *Controller) ensure(id inventory.DeviceID) *device {
+	d := c.devices[id]
+	if d == nil {
+		d = &device{id: id, wake: make(chan struct{}, 1), status: Status{Device: id}}
+		c.devices[id] = d
+	}
+	return d
+}
+
+// start runs the device's goroutine if it should and does not; c.mu is held.
+// A goroutine that was let go may still end its pass: the next one waits for
+// it, so a device is never reconciled twice at once.
+func (c *Controller) start(d *device) {
+	if c.run == nil || !d.declared || d.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(c.run)
+	before := d.done
+	done := make(chan struct{})
+	d.cancel, d.done = cancel, done
+	c.wg.Go(func() {
+		defer close(done)
+		defer cancel()
+		if before != nil {
+			<-before
+		}
+		c.watch(ctx, d)
+	})
+}
+
+// Wake asks for a pass over id now, for instance because its session came up.
+// It never blocks and never queues more than one.
+func (c *Controller) Wake(id inventory.DeviceID) {
+	c.mu.Lock()
+	d := c.devices[id]
+	if d != nil {
+		d.fresh = true
+	}
+	c.mu.Unlock()
+	if d != nil {
+		signal(d.wake)
+	}
+}
+
+// Down notes that the device's session has ended.
+func (c *Controller) Down(id inventory.DeviceID) {
+	c.mu.Lock()
+	d := c.devices[id]
+	var ev Event
+	if d != nil {
+		d.status.Online = false
+		s := d.status
+		ev.Device = &s
+	}
+	c.mu.Unlock()
+	if d != nil {
+		c.emit(ev)
+		signal(c.kick)
+	}
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
