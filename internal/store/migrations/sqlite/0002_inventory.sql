@@ -1,0 +1,69 @@
+-- +goose Up
+-- One row per declared thing, doc is its JSON; a version counts replacements of
+-- the whole.
+CREATE TABLE inventory_rows (
+    org  TEXT NOT NULL,
+    noun TEXT NOT NULL,
+    id   TEXT NOT NULL,
+    doc  TEXT NOT NULL,
+    PRIMARY KEY (org, noun, id)
+);
+CREATE TABLE inventory_versions (
+    org     TEXT   NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL
+);
+
+-- Revisions and approvals are append-only.
+CREATE TABLE revisions (
+    org       TEXT   NOT NULL,
+    number    BIGINT NOT NULL,
+    author    TEXT   NOT NULL,
+    at        TEXT   NOT NULL,
+    message   TEXT   NOT NULL,
+    hash      TEXT   NOT NULL,
+    key_id    TEXT   NOT NULL,
+    signature BLOB   NOT NULL,
+    content   TEXT   NOT NULL,
+    envelope  TEXT   NOT NULL,
+    PRIMARY KEY (org, number)
+);
+CREATE TABLE approvals (
+    org       TEXT   NOT NULL,
+    revision  BIGINT NOT NULL,
+    n         BIGINT NOT NULL,
+    hash      TEXT   NOT NULL,
+    approver  TEXT   NOT NULL,
+    at        TEXT   NOT NULL,
+    expires   TEXT   NOT NULL,
+    comment   TEXT   NOT NULL,
+    key_id    TEXT   NOT NULL,
+    signature BLOB   NOT NULL,
+    PRIMARY KEY (org, revision, n),
+    FOREIGN KEY (org, revision) REFERENCES revisions (org, number)
+);
+
+-- +goose StatementBegin
+CREATE TRIGGER revisions_no_update BEFORE UPDATE ON revisions
+BEGIN
+    SELECT RAISE(ABORT, 'revisions is append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER revisions_no_delete BEFORE DELETE ON revisions
+BEGIN
+    SELECT RAISE(ABORT, 'revisions is append-only');
+END;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TRIGGER approvals_no_update BEFORE UPDATE ON approvals
+BEGIN
+    SELECT RAISE(ABORT, 'approvals is append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER approvals_no_delete BEFORE DELETE ON approvals
+BEGIN
+    SELECT RAISE(ABORT, 'approvals is append-only');
+END;
+-- +goose StatementEnd
