@@ -1,0 +1,106 @@
+package console
+
+import (
+	"context"
+	"io"
+
+	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
+	"github.com/wardnet/wardnet/telemetry"
+)
+
+// The console holds no logic of the network: each noun is reached through one
+// of the small interfaces below, in terms of the wire types. Errors wrap the
+// sentinels that [problemOf] knows; everything else is an internal error.
+
+// Audit keeps the audit log.
+type Audit interface {
+	// Append stores an entry durably and returns its number.
+	Append(ctx context.Context, e client.AuditEntry) (uint64, error)
+	// List returns entries newest first; see client.AuditFilter.
+	List(ctx context.Context, object string, before uint64, limit int) ([]client.AuditEntry, error)
+}
+
+// Inventory keeps the declared inventory.
+type Inventory interface {
+	Load(ctx context.Context) (inventory.Inventory, uint64, error)
+	// Import replaces the inventory by a YAML (or JSON) document if version
+	// base is in force, else inventory.ErrConflict. Faults come all at once as
+	// inventory.Faults. With dryRun nothing changes and base is not looked at.
+	Import(ctx context.Context, doc []byte, base uint64, dryRun bool) (client.ImportResult, error)
+}
+
+// Devices joins what is declared with what is observed.
+type Devices interface {
+	Devices(ctx context.Context) ([]client.Device, error) // by id
+	Device(ctx context.Context, id inventory.DeviceID) (client.Device, error)
+}
+
+// Certificates is the PKI.
+type Certificates interface {
+	// Enrol makes one-time tokens; no devices means all in service that are
+	// not enrolled. After an error nobody has seen the tokens made so far; they
+	// expire.
+	Enrol(ctx context.Context, devices []inventory.DeviceID, by string) (client.EnrolmentBundle, error)
+	Certificates(ctx context.Context) ([]client.Certificate, error)
+	Revoke(ctx context.Context, serial, reason, by string) (client.Certificate, error)
+	IssueService(ctx context.Context, want client.NewServiceCertificate, by string) (client.ServiceCertificate, error)
+}
+
+// Revisions keeps intents and their approvals.
+type Revisions interface {
+	Revisions(ctx context.Context) ([]client.RevisionInfo, error) // newest first
+	Revision(ctx context.Context, n intent.Number) (client.RevisionView, error)
+	Propose(ctx context.Context, want client.NewRevision, author string) (client.RevisionInfo, error)
+	Plan(ctx context.Context, n intent.Number) (client.Plan, error)
+	// Approve signs an approval; the console has checked author, hash and expiry.
+	Approve(ctx context.Context, n intent.Number, want client.NewApproval, approver string) (intent.Approval, error)
+}
+
+// Rollouts runs plans.
+type Rollouts interface {
+	Rollouts(ctx context.Context) ([]client.Rollout, error) // newest first
+	Rollout(ctx context.Context, id string) (client.Rollout, error)
+	// Start wraps controller.ErrHeld while an approval or a window is missing.
+	Start(ctx context.Context, n intent.Number, by string) (client.Rollout, error)
+	// Act is "pause", "resume" or "abort".
+	Act(ctx context.Context, id, action, reason, by string) (client.Rollout, error)
+	InForce() intent.Number // last rolled out everywhere; 0: none
+}
+
+// Decisions reads the decision log.
+type Decisions interface {
+	Decisions(ctx context.Context, f client.DecisionFilter) ([]client.Decision, error) // newest first
+	Decision(ctx context.Context, id string) (client.Decision, error)
+	CountDecisions(ctx context.Context) (allow, deny int64, err error)
+}
+
+// Subjects keeps the persons and services the policy knows.
+type Subjects interface {
+	Subjects(ctx context.Context) ([]client.Subject, error)
+	PutSubjects(ctx context.Context, all []client.Subject, by string) error
+}
+
+// Incidents reads findings and works on incidents.
+type Incidents interface {
+	Incidents(ctx context.Context) ([]client.Incident, error) // newest first, without findings and timeline
+	Incident(ctx context.Context, id string) (client.Incident, error)
+	// Act is "ack", "assign" or "resolve".
+	Act(ctx context.Context, id, action string, what client.IncidentAction, by string) (client.Incident, error)
+	Findings(ctx context.Context, f client.FindingFilter) ([]client.Finding, error)
+	CountFindings(ctx context.Context) (int64, error) // since start
+}
+
+// History answers range queries.
+type History interface {
+	Range(ctx context.Context, q telemetry.RangeQuery) ([]telemetry.Series, error)
+	Samples() int64 // stored since start
+}
+
+// Backup writes a consistent copy of the installation.
+type Backup interface {
+	// Backup writes an archive that only recipient (age, "age1…") can read. It
+	// checks the recipient before it writes the first byte.
+	Backup(ctx context.Context, recipient string, w io.Writer) error
+}
