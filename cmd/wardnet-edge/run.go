@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/sim"
+	"github.com/wardnet/wardnet/pki/enrol"
+)
+
+// started is what run tells once before it stays in the foreground.
+type started struct {
+	Device  inventory.DeviceID `json:"device"`
+	Host    string             `json:"host"`
+	State   string             `json:"state"`
+	Control string             `json:"control,omitempty"`
+}
+
+func (s started) String() string {
+	return fmt.Sprintf("device %s on a %s host, state in %s", s.Device, s.Host, s.State)
+}
+
+// runFlags are the flags of run.
+type runFlags struct {
+	host, edges, device, bundle, control string
+	seed                                 uint64
+}
+
+func newRun(a *app) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent in the foreground",
+		Long: `Run the agent in the foreground until SIGINT or SIGTERM.
+
+It enrols when there is no identity yet, puts the last confirmed configuration
+in force without waiting for the controller, and then stays connected to it.
+
+The host "simulated" is a computed data plane for labs: no tunnel packet is
+sent, and the device reports the platform "simulated-edge". Its circuits come
+from the file given with --edges; see wardnet lab sim.`,
+		Example: "  wardnet-edge run --host simulated --edges edges.json --device e-26740 --state /tmp/e-26740",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := a.logger(c)
+			if err != nil {
+				return err
+			}
+			e, err := f.edge()
+			if err != nil {
+				return err
+			}
+			e.Dir = a.state
+			if err := a.print(c, started{Device: e.Device, Host: f.host, State: a.state, Control: f.control}); err != nil {
+				return err
+			}
+			return sim.Run(c.Context(), sim.Config{Edges: []sim.Edge{e}, StateDir: a.state, Seed: f.seed, Control: f.control, Log: log})
+		},
+	}
+	c.Flags().StringVar(&f.host, "host", "", `data plane: "simulated" (required)`)
+	c.Flags().StringVar(&f.edges, "edges", "", "simulator file with the device's circuits (required)")
+	c.Flags().StringVar(&f.device, "device", "", "which device of the file; not needed when it has one only")
+	c.Flags().StringVar(&f.bundle, "bundle", "", "enrolment bundle, when it is not in the simulator file")
+	c.Flags().StringVar(&f.control, "control", "", "unix socket for injecting faults")
+	c.Flags().Uint64Var(&f.seed, "seed", 1, "of simulated traffic")
+	return c
+}
+
+// edge reads the device to run.
+func (f runFlags) edge() (sim.Edge, error) {
+	if f.host != "simulated" || f.edges == "" {
+		return sim.Edge{}, fmt.Errorf("%w: give --host simulated and --edges FILE", inventory.ErrInvalid)
+	}
+	file, err := sim.Load(f.edges)
+	if err != nil {
+		return sim.Edge{}, err
+	}
+	i := slices.IndexFunc(file.Edges, func(e sim.Edge) bool { return e.Device == inventory.DeviceID(f.device) })
+	switch {
+	case f.device == "" && len(file.Edges) == 1:
+		i = 0
+	case f.device == "":
+		return sim.Edge{}, fmt.Errorf("%w: %s has %d devices; choose one with --device", inventory.ErrInvalid, f.edges, len(file.Edges))
+	case i < 0:
+		return sim.Edge{}, fmt.Errorf("%w: device %q is not in %s", inventory.ErrInvalid, f.device, f.edges)
+	}
+	e := file.Edges[i]
+	if f.bundle != "" {
+		b, err := enrol.LoadBundle(f.bundle)
+		if err != nil {
+			return sim.Edge{}, err
+		}
+		e.Bundle = &b
+	}
+	return e, nil
+}

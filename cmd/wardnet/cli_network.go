@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
+)
+
+func newDevice() *cobra.Command {
+	return group(
+		"device", "Devices, declared and observed",
+		verb[[]client.Device]{
+			use: "list", short: "List devices with their state", example: "wardnet device list --json",
+			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.Device, error) {
+				return c.Devices(ctx)
+			},
+			show: func(w io.Writer, v []client.Device) {
+				row(w, "DEVICE", "SITE", "ROLE", "STATE", "ENROLLED", "CONNECTED", "REVISION", "IN SYNC", "TUNNELS")
+				for _, d := range v {
+					row(w, string(d.ID), string(d.Site), string(d.Role), string(d.State), d.Enrolled, d.Connected, d.Revision, d.InSync, fmt.Sprintf("%d/%d", d.TunnelsUp, d.TunnelsTotal))
+				}
+				none(w, len(v), "devices")
+			},
+		}.command(),
+		verb[client.Device]{
+			use: "show DEVICE", short: "Show one device", example: "wardnet device show e-26740", args: cobra.ExactArgs(1),
+			ask: func(ctx context.Context, c *client.Client, args []string) (client.Device, error) {
+				return c.Device(ctx, inventory.DeviceID(args[0]))
+			},
+			show: func(w io.Writer, d client.Device) {
+				row(w, "device", string(d.ID))
+				row(w, "serial", d.Serial)
+				row(w, "site", string(d.Site))
+				row(w, "state", string(d.State))
+				row(w, "certificate", d.CertSerial)
+				row(w, "valid until", d.CertNotAfter)
+				row(w, "connected", d.Connected)
+				row(w, "last seen", d.LastSeen)
+				row(w, "revision", d.Revision)
+				row(w, "config hash", d.ConfigHash)
+				row(w, "in sync", d.InSync)
+				row(w, "tunnels up", fmt.Sprintf("%d of %d", d.TunnelsUp, d.TunnelsTotal))
+				row(w, "quarantine", d.Quarantine)
+				row(w, "error", d.Error)
+			},
+		}.command(),
+	)
+}
+
+func newSite() *cobra.Command {
+	return group(
+		"site", "Sites",
+		verb[[]client.SiteView]{
+			use: "list", short: "List sites with their state", example: "wardnet site list",
+			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.SiteView, error) {
+				return c.Sites(ctx)
+			},
+			show: func(w io.Writer, v []client.SiteView) {
+				row(w, "SITE", "KIND", "STATE", "CIRCUITS", "NAME")
+				for _, s := range v {
+					row(w, string(s.ID), string(s.Kind), string(s.State), len(s.Circuits), s.Name)
+				}
+				none(w, len(v), "sites")
+			},
+		}.command(),
+		verb[client.SiteView]{
+			use: "show SITE", short: "Show one site with its devices and circuits", example: "wardnet site show s-26740", args: cobra.ExactArgs(1),
+			ask: func(ctx context.Context, c *client.Client, args []string) (client.SiteView, error) {
+				return c.Site(ctx, inventory.SiteID(args[0]))
+			},
+			show: func(w io.Writer, s client.SiteView) {
+				row(w, "site", string(s.ID))
+				row(w, "name", s.Name)
+				row(w, "kind", string(s.Kind))
+				row(w, "state", string(s.State))
+				for _, d := range s.Devices {
+					row(w, "device", string(d.ID)+" "+string(d.State))
+				}
+				for _, c := range s.Circuits {
+					row(w, "circuit", fmt.Sprintf("%s %s by %s, %s", c.ID, c.Kind, c.Carrier, c.Role))
+				}
+			},
+		}.command(),
+	)
+}
+
+func newCircuit() *cobra.Command {
+	return group(
+		"circuit", "Circuits",
+		verb[[]inventory.Circuit]{
+			use: "list", short: "List circuits", example: "wardnet circuit list --json",
+			ask: func(ctx context.Context, c *client.Client, _ []string) ([]inventory.Circuit, error) {
+				return c.Circuits(ctx)
+			},
+			show: func(w io.Writer, v []inventory.Circuit) {
+				row(w, "CIRCUIT", "SITE", "KIND", "CARRIER", "ROLE", "DOWN Mbit/s", "UP Mbit/s", "MTU")
+				for _, c := range v {
+					row(w, string(c.ID), string(c.Site), string(c.Kind), string(c.Carrier), string(c.Role), uint64(c.DownBPS/inventory.Mbps), uint64(c.UpBPS/inventory.Mbps), c.MTU)
+				}
+				none(w, len(v), "circuits")
+			},
+		}.command(),
+	)
+}
+
+func newCert() *cobra.Command {
+	var reason string
+	return group(
+		"cert", "Certificates",
+		verb[[]client.Certificate]{
+			use: "list", short: "List issued certificates", example: "wardnet cert list --json",
+			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.Certificate, error) {
+				return c.Certificates(ctx)
+			},
+			show: func(w io.Writer, v []client.Certificate) {
+				row(w, "SERIAL", "DEVICE", "ISSUER", "STATE", "NOT AFTER", "SPIFFE ID")
+				for _, x := range v {
+					row(w, x.Serial, string(x.Device), x.Issuer, x.State, x.NotAfter, x.SPIFFEID)
+				}
+				none(w, len(v), "certificates")
+			},
+		}.command(),
+		verb[client.Certificate]{
+			use: "revoke SERIAL", short: "Revoke a certificate and close what it opened", example: "wardnet cert revoke 4f1e… --reason 'box stolen'", args: cobra.ExactArgs(1),
+			ask: func(ctx context.Context, c *client.Client, args []string) (client.Certificate, error) {
+				return c.Revoke(ctx, args[0], reason)
+			},
+			show:  func(w io.Writer, x client.Certificate) { row(w, "revoked", x.Serial, string(x.Device)) },
+			flags: func(cmd *cobra.Command) { cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log") },
+		}.command(),
+		newCertToken(),
+	)
+}
+
+// newCertToken is "cert token create": what a device needs for its first contact.
+func newCertToken() *cobra.Command {
+	create := verb[client.EnrolmentBundle]{
+		use: "create DEVICE…", short: "Make one-time enrolment tokens (10 minutes, bound to device and serial)", example: "wardnet cert token create e-26740 --json > bundle.json", args: cobra.MinimumNArgs(1),
+		ask: func(ctx context.Context, c *client.Client, args []string) (client.EnrolmentBundle, error) {
+			ids := make([]inventory.DeviceID, len(args))
+			for i, a := range args {
+				ids[i] = inventory.DeviceID(a)
+			}
+			return c.Enrol(ctx, ids...)
+		},
+		show: func(w io.Writer, b client.EnrolmentBundle) {
+			row(w, "enrolment", b.EnrolURL)
+			for _, t := range b.Tokens {
+				row(w, string(t.Device), t.Serial, t.Token, t.Expires)
+			}
+		},
+	}
+	return group("token", "One-time enrolment tokens", create.command())
+}
+
+func newAudit() *cobra.Command {
+	var f client.AuditFilter
+	return group(
+		"audit", "The audit log",
+		verb[[]client.AuditEntry]{
+			use: "list", short: "List writes, newest first", example: "wardnet audit list --limit 20",
+			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.AuditEntry, error) {
+				return c.Audit(ctx, f)
+			},
+			show: func(w io.Writer, v []client.AuditEntry) {
+				row(w, "SEQ", "AT", "WHO", "FROM", "WHAT", "OBJECT", "OUTCOME", "REASON")
+				for _, a := range v {
+					row(w, a.Seq, a.At, a.Who, a.From, a.What, a.Object, a.Outcome, strings.ReplaceAll(a.Reason, "\n", "; "))
+				}
+				none(w, len(v), "audit entries")
+			},
+			flags: func(cmd *cobra.Command) { cmd.Flags().IntVar(&f.Limit, "limit", 100, "at most so many") },
+		}.command(),
+	)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wardnet/wardnet/console"
+	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/console/people"
+	"github.com/wardnet/wardnet/internal/store"
+	"github.com/wardnet/wardnet/pki"
+)
+
+// note adds a line to the audit log; when even that fails it is logged.
+func (p *plane) note(ctx context.Context, who, from, what, object, outcome, reason string) {
+	_, err := p.audit.Append(ctx, client.AuditEntry{At: time.Now().UTC(), Who: who, From: from, What: what, Object: object, Outcome: outcome, Reason: reason})
+	if err != nil {
+		p.log.ErrorContext(ctx, "audit entry not kept", "step", what, "err", err)
+	}
+}
+
+func (p *plane) auditPKI(ctx context.Context, e pki.Event) error {
+	_, err := p.audit.Append(ctx, client.AuditEntry{At: e.At, Who: e.Actor, From: e.Remote, What: "pki." + e.Action, Object: e.Object, Outcome: e.Outcome, Reason: e.Reason})
+	return err
+}
+
+func (p *plane) auditController(ctx context.Context, what, object, reason string) {
+	p.note(ctx, "wardnet", "", what, object, "done", reason)
+}
+
+func (p *plane) openPeople(intents *console.Intents) error {
+	var err error
+	kept := store.NewPeople(p.db, p.cfg.Org)
+	p.people, err = people.New(people.Deps{Users: kept, Sessions: kept, Tokens: kept, Setup: kept, Log: p.log, Reg: p.reg}, people.Config{})
+	p.subjects = store.NewPolicy(p.db, p.cfg.Org)
+	p.intents = intents
+	return err
+}
+
+func (p *plane) openConsole(_ context.Context, _ listeners) error {
+	deps := console.Deps{
+		People: p.people, Audit: p.audit, Inventory: p.kept, Devices: p.devices,
+		Certificates: console.AdaptCertificates(p.pki, p.kept), Revisions: p.intents, Rollouts: console.AdaptRollouts(p.ctl),
+		Incidents: p.tickets, History: console.StoredHistory{History: p.history}, Backup: archive{p},
+		BreakGlass: func(ctx context.Context, at time.Time) {
+			p.log.WarnContext(ctx, "break-glass: root connected to the unix socket", "step", "break-glass", "at", at)
+		},
+		Log: p.log, Reg: p.reg,
+	}
+	decisions := console.AdaptDecisions(p.subjects, p.subjects, p.kept, p.refreshFacts)
+	deps.Decisions, deps.Subjects = decisions, decisions
+	cfg := console.Config{Version: version(), Attribution: p.cfg.Map.Attribution}
+	var err error
+	if p.cfg.Map.Outline != "" {
+		if cfg.Outline, err = os.ReadFile(p.cfg.Map.Outline); err != nil {
+			return err
+		}
+	}
+	p.console, err = console.New(deps, cfg)
+	return err
+}
+
+// serving tells where everything listens, and writes the first administrator's
+// link when there is no user yet.
+func (p *plane) serving(ctx context.Context, l listeners) (client.Serving, error) {
+	s := client.Serving{
+		Console: p.at(l.console), PEP: p.at(l.pep), Devices: p.at(l.devices), CA: p.at(l.ca), Enrol: p.at(l.enrol),
+		Status: p.at(l.status), Metrics: p.at(l.metrics), Socket: l.socket.Addr().String(), PID: os.Getpid(),
+		Root: filepath.Join(p.cfg.Data, "root.pem"),
+	}
+	if err := os.WriteFile(s.Root, []byte(p.pki.Bundle("", "", "").RootPEM), 0o644); err != nil {
+		return s, err
+	}
+	users, err := p.people.List(ctx)
+	if err != nil || len(users) > 0 {
+		return s, err
+	}
+	token, _, err := p.people.FirstAdmin(ctx)
+	if err != nil {
+		return s, err
+	}
+	s.Setup = filepath.Join(p.cfg.Data, "first-administrator")
+	return s, people.WriteSetupLink(s.Setup, "https://"+s.Console, token)
+}

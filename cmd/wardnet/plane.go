@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+
+	"github.com/wardnet/wardnet/anomaly"
+	"github.com/wardnet/wardnet/console"
+	"github.com/wardnet/wardnet/console/people"
+	"github.com/wardnet/wardnet/controller"
+	"github.com/wardnet/wardnet/edge/channel"
+	"github.com/wardnet/wardnet/edge/gnmi"
+	"github.com/wardnet/wardnet/incident"
+	"github.com/wardnet/wardnet/internal/store"
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
+	"github.com/wardnet/wardnet/pki"
+	"github.com/wardnet/wardnet/policy"
+	"github.com/wardnet/wardnet/telemetry"
+)
+
+// plane is the running controller: every part, wired.
+type plane struct {
+	cfg   Config
+	log   *slog.Logger
+	reg   *prometheus.Registry
+	db    *store.DB
+	audit *store.Audit
+
+	pki       *pki.PKI
+	channel   *channel.Server
+	ctl       *controller.Controller
+	collector *telemetry.Collector
+	history   *telemetry.History
+	detectors *anomaly.Engine
+	book      *incident.Book
+	engine    *policy.Engine
+	people    *people.Directory
+	console   *console.Console
+
+	kept     *console.KeptInventory
+	devices  *console.JoinedDevices
+	tunnels  *console.Tunnels
+	tickets  *console.TicketBook
+	subjects *store.Policy
+	intents  *console.Intents
+
+	declared atomic.Pointer[declared] // never nil
+	facts    facts
+}
+
+// newPlane opens and wires everything; nothing serves yet.
+func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p *plane, err error) {
+	p = &plane{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
+	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.db, err = store.Open(ctx, cfg.DSN); err != nil {
+		return nil, err
+	}
+	p.audit = store.NewAudit(p.db, cfg.Org)
+	inventories := store.NewInventory(p.db, cfg.Org)
+	inv, _, err := inventories.Load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the inventory: %w", err)
+	}
+	p.declared.Store(declare(inv))
+	p.kept = console.AdaptInventory(inventories, cfg.Org, p.inventoryChanged)
+	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openController, p.openPolicy, p.openConsole} {
+		if err := step(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	p.inventoryChanged(ctx, inv, 0)
+	return p, nil
+}
+
+func (p *plane) close() {
+	if p.history != nil {
+		if err := p.history.Close(); err != nil {
+			p.log.Error("history not closed", "err", err)
+		}
+	}
+	if p.db != nil {
+		if err := p.db.Close(); err != nil {
+			p.log.Error("store not closed", "err", err)
+		}
+	}
+}
+
+// at is host:port of l as others reach it: the first configured name with the
+// port that was bound.
+func (p *plane) at(l net.Listener) string {
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return l.Addr().String()
+	}
+	return net.JoinHostPort(p.cfg.Names[0], port)
+}
+
+func (p *plane) openPKI(ctx context.Context, l listeners) error {
+	cfg := pki.Config{
+		TrustDomain: p.cfg.TrustDomain,
+		EnrolURL:    "https://" + p.at(l.enrol), CAURL: "https://" + p.at(l.ca),
+		StatusURL: "http://" + p.at(l.status), Channel: p.at(l.devices),
+	}
+	for _, n := range p.cfg.Names {
+		if a, err := netip.ParseAddr(n); err == nil {
+			cfg.IPs = append(cfg.IPs, a)
+		} else {
+			cfg.DNSNames = append(cfg.DNSNames, n)
+		}
+	}
+	var err error
+	p.pki, err = pki.Open(ctx, pki.Deps{
+		Store: store.NewPKI(p.db, p.cfg.Org), Dir: p.cfg.Data, Audit: p.auditPKI,
+		Device: func(_ context.Context, id inventory.DeviceID) (inventory.Device, error) {
+			return p.declared.Load().device(id)
+		},
+		Log: p.log, Reg: p.reg,
+	}, cfg)
+	if err != nil {
+		return err
+	}
+	p.channel, err = channel.NewServer(channel.Deps{
+		TLS: p.pki.HubTLS(pki.ChannelListener), Identify: p.pki.IdentifyDevice, Refused: p.refused,
+		OnUp: func(id inventory.DeviceID) {
+			p.ctl.Wake(id)
+			p.collector.Up(id)
+		},
+		OnDown: func(id inventory.DeviceID) {
+			p.ctl.Down(id)
+			p.collector.Down(id)
+		},
+		OnFlap: p.flapping, Log: p.log, Reg: p.reg,
+	}, channel.Config{})
+	if err != nil {
+		return err
+	}
+	p.pki.CloseWith(p.channel)
+	return nil
+}
+
+func (p *plane) openTelemetry(ctx context.Context, _ listeners) error {
+	labels := func(d inventory.DeviceID, object string) (inventory.SiteID, inventory.CarrierID) {
+		return p.declared.Load().labels(d, object)
+	}
+	var err error
+	p.history, err = telemetry.OpenHistory(telemetry.HistoryDeps{Dir: filepath.Join(p.cfg.Data, "history"), Labels: labels, Log: p.log, Reg: p.reg},
+		telemetry.HistoryConfig{Retention: p.cfg.Telemetry.Retention})
+	if err != nil {
+		return err
+	}
+	p.book, err = incident.NewBook(incident.Deps{
+		Store: store.NewIncidents(p.db, p.cfg.Org), Topology: func() *incident.Topology { return p.declared.Load().topology },
+		InService: p.inService, Log: p.log, Reg: p.reg,
+	}, incident.Config{})
+	if err != nil {
+		return err
+	}
+	p.tickets = console.AdaptIncidents(p.book, p.kept)
+	p.detectors, err = anomaly.NewEngine(anomaly.Deps{Emit: func(f anomaly.Finding) {
+		p.book.Observe(f)
+		p.tickets.Observe(f)
+	}, Reg: p.reg}, anomaly.Config{})
+	if err != nil {
+		return err
+	}
+	p.tunnels = console.NewTunnels()
+	p.collector, err = telemetry.NewCollector(telemetry.Deps{
+		Dial: func(_ context.Context, id inventory.DeviceID) (grpc.ClientConnInterface, error) {
+			return connOf(p.channel, id)
+		},
+		Sinks:  []func(telemetry.Sample){p.history.Append, p.detectors.Observe, p.tunnels.Observe},
+		Labels: labels, Expected: p.expected, Log: p.log, Reg: p.reg,
+	}, telemetry.Config{SampleInterval: p.cfg.Telemetry.SampleInterval})
+	return err
+}
+
+// connOf avoids a non-nil interface around a nil connection.
+func connOf(s *channel.Server, id inventory.DeviceID) (grpc.ClientConnInterface, error) {
+	c, err := s.Conn(id)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *plane) openController(ctx context.Context, _ listeners) error {
+	revisions := store.NewRevisions(p.db, p.cfg.Org)
+	key := p.pki.Keys()[pki.RevisionKey]
+	intents := console.AdaptRevisions(console.IntentSources{
+		Store: revisions, Approvals: revisions, Inventory: p.kept, Org: p.cfg.Org, Signer: key.Signer, KeyID: key.ID,
+	})
+	var err error
+	p.ctl, err = controller.New(controller.Deps{
+		Store: store.NewController(p.db, p.cfg.Org), Revisions: revisions, Approvals: verified{revisions, key},
+		Dial: func(_ context.Context, id inventory.DeviceID) (controller.Driver, error) {
+			c, err := p.channel.Conn(id)
+			if err != nil {
+				return nil, err
+			}
+			return gnmi.New(c, gnmi.Config{}), nil
+		},
+		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditController,
+		Log: p.log, Reg: p.reg,
+	}, controller.Config{})
+	if err != nil {
+		return err
+	}
+	p.pki.OnPeersChanged(p.ctl.KeysChanged)
+	if err := p.ctl.Load(ctx); err != nil {
+		return err
+	}
+	intents.Use(p.ctl)
+	p.devices = console.AdaptDevices(console.DeviceSources{
+		Inventory: p.kept, Controller: p.ctl, Certificates: p.pki.List, Sessions: p.channel.Sessions, Targets: p.collector.Targets, Tunnels: p.tunnels,
+	})
+	return p.openPeople(intents)
+}
+
+// verified shows the controller only approvals whose signature holds.
+type verified struct {
+	from intent.Approvals
+	key  pki.Key
+}
+
+// ApprovalsOf implements [controller.Approvals].
+func (v verified) ApprovalsOf(ctx context.Context, n intent.Number) ([]intent.Approval, error) {
+	all, err := v.from.ApprovalsOf(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var out []intent.Approval
+	for _, a := range all {
+		if intent.VerifyApproval(a, v.key.Public) == nil {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func (p *plane) openPolicy(ctx context.Context, _ listeners) error {
+	bundle, err := policy.Builtin()
+	if err != nil {
+		return err
+	}
+	writer, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	log, err := policy.OpenLog(ctx, p.subjects, writer)
+	if err != nil {
+		return err
+	}
+	if p.engine, err = policy.New(ctx, policy.Deps{Bundle: bundle, Log: log, Slog: p.log, Reg: p.reg}, policy.Config{}); err != nil {
+		return err
+	}
+	return p.refreshFacts(ctx) // before the first question: no facts means deny
+}
+
+// inService says that a device's confirmed configuration is the assigned one:
+// only then are its symptoms news.
+func (p *plane) inService(id inventory.DeviceID) bool {
+	st, err := p.ctl.Status(id)
+	return err == nil && st.Revision > 0 && st.InSync()
+}
+
+// expected lists the devices that ought to be connected.
+func (p *plane) expected() []inventory.DeviceID {
+	var out []inventory.DeviceID
+	for _, st := range p.ctl.Statuses() {
+		if st.Revision > 0 {
+			out = append(out, st.Device)
+		}
+	}
+	return out
+}
+
+// inventoryChanged tells everybody who keeps something of the inventory.
+func (p *plane) inventoryChanged(ctx context.Context, inv inventory.Inventory, _ uint64) {
+	p.declared.Store(declare(inv))
+	p.ctl.SetDevices(inv.Devices)
+	p.collector.Relabel()
+	p.history.Relabel()
+	if err := p.refreshFacts(ctx); err != nil {
+		p.log.ErrorContext(ctx, "policy facts not refreshed", "err", err)
+	}
+}
+
+// refused audits a peer that the channel turned away, unless the PKI did.
+func (p *plane) refused(remote string, err error) {
+	if _, ok := errors.AsType[*pki.Refusal](err); ok {
+		return
+	}
+	p.note(context.Background(), "channel", remote, "channel.register", "connection", "refused", err.Error())
+}
+
+func (p *plane) flapping(id inventory.DeviceID, swaps int) {
+	p.log.Warn("two claimants of one device take turns", "device", id, "count", swaps)
+	p.note(context.Background(), "wardnet", "", "channel.flap", string(id), "refused", fmt.Sprintf("%d sessions replaced each other within a minute; a cloned certificate, or the device runs twice", swaps))
+}
