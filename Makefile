@@ -37,6 +37,7 @@ check: lint ## fast loop: lint and unit tests without the race detector
 
 test: deps build lint ## on a fresh machine: set up, build, lint, all tests with the race detector, browser journey
 	$(GO) test -race -timeout 12m $(PKGS)
+	$(GO) test -run PowerCut ./internal/store # every image: under -race one in eight
 	@./scripts/browser.sh
 
 accept: deps build ## PART=A: everything else the parts name; writes docs/acceptance.json

@@ -114,10 +114,10 @@ func (e *Engine) Decide(ctx context.Context, req Request) Decision {
 // Eval is Decide without id and log: pure for given facts, for tests, replay
 // and what-if. Undefined, error and deadline are denials with their own codes.
 func (e *Engine) Eval(ctx context.Context, req Request) Decision {
+	e.mu.RLock() // held by a swap of the facts for microseconds only
+	defer e.mu.RUnlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.Deadline, fmt.Errorf("evaluation took over %s", e.cfg.Deadline))
 	defer cancel()
-	e.mu.RLock()
-	defer e.mu.RUnlock()
 	d := Decision{PolicyRev: e.Revision(), DataRev: e.facts.Revision, Rule: "default-deny", Facts: e.used(req)}
 	if e.facts.Revision == 0 {
 		return denial(d, CodeFactsNotAvailable, "no facts have been loaded yet")

@@ -86,6 +86,13 @@ type Subject struct {
 	Active bool     `json:"active"`
 }
 
+// Posture is what was last measured of a device, by whom and when.
+type Posture struct {
+	Compliant bool
+	Source    string
+	At        time.Time // UTC
+}
+
 // DeviceFact is what the verdict needs of a managed device.
 type DeviceFact struct {
 	Site        inventory.SiteID `json:"site"`

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -79,7 +80,7 @@ func (v verb[T]) command() *cobra.Command {
 			defer c.Close()
 			out, err := v.ask(cmd.Context(), c, args)
 			if err != nil {
-				return err
+				return advise(err)
 			}
 			if asJSON {
 				return printJSON(cmd, out)
@@ -136,8 +137,31 @@ func none(w io.Writer, n int, what string) {
 	}
 }
 
+// group is a noun with its verbs. Alone it says what it has; an unknown verb is
+// invalid input, where cobra by itself would show the help and call it success.
 func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: invalidArgs(cobra.NoArgs), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	cmd.AddCommand(cmds...)
 	return cmd
+}
+
+// unreachable is an error of a controller that does not answer, with what to do.
+type unreachable struct{ error }
+
+func (e unreachable) Unwrap() error { return e.error }
+
+// Hint says what to do next.
+func (unreachable) Hint() string {
+	return "is 'wardnet serve' running? give its --data directory (as root), or --server with --ca and --token-file"
+}
+
+// advise adds a hint to an error that came without an answer.
+func advise(err error) error {
+	if errors.Is(err, client.ErrUnavailable) && client.HintOf(err) == "" {
+		return unreachable{err}
+	}
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
 )
 
 func newDecision() *cobra.Command {
@@ -20,9 +21,13 @@ func newDecision() *cobra.Command {
 		verb[[]client.Decision]{
 			use: "list", short: "List logged decisions, newest first", example: "wardnet decision list --subject lan.nguyen --result deny",
 			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.Decision, error) {
-				if only != "" {
+				switch only {
+				case "":
+				case "allow", "deny":
 					allow := only == "allow"
 					f.Allow = &allow
+				default:
+					return nil, fmt.Errorf("%w: --result %q is not allow or deny", inventory.ErrInvalid, only)
 				}
 				return c.Decisions(ctx, f)
 			},

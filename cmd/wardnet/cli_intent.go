@@ -123,7 +123,7 @@ func newInventoryCheck() *cobra.Command {
 }
 
 func newInventoryExport() *cobra.Command {
-	var useSample bool
+	var useSample, asJSON bool
 	var noun string
 	cmd := &cobra.Command{
 		Use: "export", Short: "Print the inventory in force as YAML, or one noun as CSV", Example: "  wardnet inventory export > city.yaml\n  wardnet inventory export --noun circuits > circuits.csv\n  wardnet inventory export --sample > sample.yaml",
@@ -137,10 +137,15 @@ func newInventoryExport() *cobra.Command {
 				}
 				defer c.Close()
 				if inv, _, err = c.Inventory(cmd.Context()); err != nil {
-					return err
+					return advise(err)
 				}
 			}
-			if noun != "" {
+			switch {
+			case asJSON && noun != "":
+				return fmt.Errorf("%w: --noun is CSV and --json is the whole document; choose one", inventory.ErrInvalid)
+			case asJSON:
+				return printJSON(cmd, jsonDocument{inventory.APIVersion, inventory.DocumentKind, inv})
+			case noun != "":
 				return inventory.EncodeCSV(cmd.OutOrStdout(), inv, noun)
 			}
 			return inventory.Encode(cmd.OutOrStdout(), inv)
@@ -148,7 +153,15 @@ func newInventoryExport() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&useSample, "sample", false, "the embedded sample city instead of the one in force")
 	cmd.Flags().StringVar(&noun, "noun", "", "print one noun as CSV: "+strings.Join(inventory.Nouns(), ", "))
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the document as JSON, which import reads too")
 	return cmd
+}
+
+// jsonDocument is a whole inventory document as JSON.
+type jsonDocument struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	inventory.Inventory
 }
 
 func newInventoryShow() *cobra.Command {

@@ -29,7 +29,7 @@ func newDevice() *cobra.Command {
 			},
 		}.command(),
 		verb[client.Device]{
-			use: "show DEVICE", short: "Show one device", example: "wardnet device show e-26740", args: cobra.ExactArgs(1),
+			use: "show DEVICE", short: "Show one device", example: "wardnet device show d-26740", args: cobra.ExactArgs(1),
 			ask: func(ctx context.Context, c *client.Client, args []string) (client.Device, error) {
 				return c.Device(ctx, inventory.DeviceID(args[0]))
 			},
@@ -141,7 +141,7 @@ func newCert() *cobra.Command {
 // newCertToken is "cert token create": what a device needs for its first contact.
 func newCertToken() *cobra.Command {
 	create := verb[client.EnrolmentBundle]{
-		use: "create DEVICE…", short: "Make one-time enrolment tokens (10 minutes, bound to device and serial)", example: "wardnet cert token create e-26740 --json > bundle.json", args: cobra.MinimumNArgs(1),
+		use: "create DEVICE…", short: "Make one-time enrolment tokens (10 minutes, bound to device and serial)", example: "wardnet cert token create d-26740 --json > bundle.json", args: cobra.MinimumNArgs(1),
 		ask: func(ctx context.Context, c *client.Client, args []string) (client.EnrolmentBundle, error) {
 			ids := make([]inventory.DeviceID, len(args))
 			for i, a := range args {

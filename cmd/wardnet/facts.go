@@ -20,18 +20,28 @@ type facts struct {
 	mu       sync.Mutex // one refresh at a time
 	revision uint64
 	at       time.Time
-	devices  map[inventory.DeviceID]policy.DeviceFact // without the time of the posture
+	standing map[inventory.DeviceID]standing
+	postures map[inventory.DeviceID]policy.Posture // last measured; nil before the first load
+}
+
+// standing is what decides whether new facts are due.
+type standing struct {
+	site        inventory.SiteID
+	certificate string
+	quarantined bool
+	connected   bool
+	compliant   bool // means something while connected
 }
 
 // refreshFacts gives the engine everything a verdict may use, as it is now.
 func (p *plane) refreshFacts(ctx context.Context) error {
 	p.facts.mu.Lock()
 	defer p.facts.mu.Unlock()
-	devices, err := p.deviceFacts(ctx)
+	now, err := p.standings(ctx)
 	if err != nil {
 		return err
 	}
-	return p.giveFacts(ctx, devices)
+	return p.giveFacts(ctx, now)
 }
 
 // watchFacts refreshes the facts when a device's standing changed, or its
@@ -54,58 +64,70 @@ func (p *plane) watchFacts(ctx context.Context) error {
 func (p *plane) refreshWhenChanged(ctx context.Context) error {
 	p.facts.mu.Lock()
 	defer p.facts.mu.Unlock()
-	devices, err := p.deviceFacts(ctx)
+	now, err := p.standings(ctx)
 	if err != nil {
 		return err
 	}
-	if maps.Equal(devices, p.facts.devices) && time.Since(p.facts.at) < postureEvery {
+	if maps.Equal(now, p.facts.standing) && time.Since(p.facts.at) < postureEvery {
 		return nil
 	}
-	return p.giveFacts(ctx, devices)
+	return p.giveFacts(ctx, now)
 }
 
-// deviceFacts reads what is known of every device; the posture's time is left
-// out, so that equal standings compare equal.
-func (p *plane) deviceFacts(ctx context.Context) (map[inventory.DeviceID]policy.DeviceFact, error) {
+func (p *plane) standings(ctx context.Context) (map[inventory.DeviceID]standing, error) {
 	all, err := p.devices.Devices(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the devices' standing: %w", err)
 	}
-	out := make(map[inventory.DeviceID]policy.DeviceFact, len(all))
+	out := make(map[inventory.DeviceID]standing, len(all))
 	for _, d := range all {
-		f := policy.DeviceFact{Site: d.Site, Certificate: "none", Quarantined: d.Quarantine != "", PostureSource: "none"}
+		s := standing{site: d.Site, certificate: "none", quarantined: d.Quarantine != "", connected: d.Connected, compliant: d.Connected && d.InSync}
 		if d.Enrolled {
-			f.Certificate = "valid"
+			s.certificate = "valid"
 		}
-		if d.Connected { // measured over the live management channel; otherwise unknown
-			f.Compliant, f.PostureSource = d.InSync, "controller"
-		}
-		out[d.ID] = f
+		out[d.ID] = s
 	}
 	return out, nil
 }
 
-func (p *plane) giveFacts(ctx context.Context, devices map[inventory.DeviceID]policy.DeviceFact) error {
+// giveFacts measures the posture of every connected device; of the others the
+// last measurement stands with its time, over a restart too, and the policy
+// judges its age.
+func (p *plane) giveFacts(ctx context.Context, now map[inventory.DeviceID]standing) error {
 	subjects, err := p.subjects.Subjects(ctx)
 	if err != nil {
 		return fmt.Errorf("read the subjects: %w", err)
 	}
-	now := time.Now()
-	stamped := make(map[inventory.DeviceID]policy.DeviceFact, len(devices))
-	for id, f := range devices {
-		if f.PostureSource != "none" {
-			f.PostureAtNS = now.UnixNano()
+	if p.facts.postures == nil {
+		if p.facts.postures, err = p.subjects.Postures(ctx); err != nil {
+			return err
 		}
-		stamped[id] = f
+	}
+	at := time.Now().UTC()
+	measured := map[inventory.DeviceID]policy.Posture{}
+	devices := make(map[inventory.DeviceID]policy.DeviceFact, len(now))
+	for id, s := range now {
+		if s.connected {
+			measured[id] = policy.Posture{Compliant: s.compliant, Source: "controller", At: at}
+			p.facts.postures[id] = measured[id]
+		}
+		f := policy.DeviceFact{Site: s.site, Certificate: s.certificate, Quarantined: s.quarantined, PostureSource: "none"}
+		if m, ok := p.facts.postures[id]; ok {
+			f.Compliant, f.PostureSource, f.PostureAtNS = m.Compliant, m.Source, m.At.UnixNano()
+		}
+		devices[id] = f
+	}
+	if err := p.subjects.SavePostures(ctx, measured); err != nil {
+		return err
 	}
 	// Milliseconds keep the revision rising over restarts without a store.
-	rev := max(p.facts.revision+1, uint64(now.UnixMilli()))
+	rev := max(p.facts.revision+1, uint64(at.UnixMilli()))
 	err = p.engine.SetFacts(ctx, policy.Facts{
-		Revision: rev, Subjects: policy.SubjectFacts(subjects), Devices: stamped, Applications: policy.ApplicationFacts(p.declared.Load().inv),
+		Revision: rev, Subjects: policy.SubjectFacts(subjects), Devices: devices, Applications: policy.ApplicationFacts(p.declared.Load().inv),
 	})
 	if err != nil {
 		return err
 	}
-	p.facts.revision, p.facts.at, p.facts.devices = rev, now, devices
+	p.facts.revision, p.facts.at, p.facts.standing = rev, at, now
 	return nil
 }

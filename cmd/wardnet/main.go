@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/controller"
 	"github.com/wardnet/wardnet/inventory"
 )
@@ -40,19 +41,30 @@ func run(args []string, out, errw io.Writer) int {
 		return exitDone
 	}
 	fmt.Fprintf(errw, "wardnet: error: %v\n", err)
-	if h, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](err); ok && h.Hint() != "" {
-		fmt.Fprintf(errw, "wardnet: hint: %s\n", h.Hint())
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(errw, "wardnet: hint: %s\n", hint)
 	}
 	switch {
 	case errors.Is(err, inventory.ErrInvalid):
 		return exitInvalid
-	case errors.Is(err, controller.ErrHeld):
+	case errors.Is(err, controller.ErrHeld), errors.Is(err, client.ErrHeld):
 		return exitHeld
 	}
 	return exitFailed
+}
+
+// hintOf finds what to do next: the API's hint, or the error's own.
+func hintOf(err error) string {
+	if h := client.HintOf(err); h != "" {
+		return h
+	}
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return h.Hint()
+	}
+	return ""
 }
 
 func newRoot() *cobra.Command {

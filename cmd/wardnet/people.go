@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -73,14 +74,17 @@ func (p *plane) serving(ctx context.Context, l listeners) (client.Serving, error
 	if err := os.WriteFile(s.Root, []byte(p.pki.Bundle("", "", "").RootPEM), 0o644); err != nil {
 		return s, err
 	}
-	users, err := p.people.List(ctx)
-	if err != nil || len(users) > 0 {
-		return s, err
-	}
+	link := filepath.Join(p.cfg.Data, "first-administrator")
 	token, _, err := p.people.FirstAdmin(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return s, err
+	case token == "": // there is one; its link is spent
+		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return s, err
+		}
+		return s, nil
 	}
-	s.Setup = filepath.Join(p.cfg.Data, "first-administrator")
+	s.Setup = link
 	return s, people.WriteSetupLink(s.Setup, "https://"+s.Console, token)
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,6 +73,7 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 	if p.db, err = store.Open(ctx, cfg.DSN); err != nil {
 		return nil, err
 	}
+	p.db.Instrument(p.reg)
 	p.audit = store.NewAudit(p.db, cfg.Org)
 	inventories := store.NewInventory(p.db, cfg.Org)
 	inv, _, err := inventories.Load(ctx)
@@ -147,7 +149,7 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 			p.collector.Down(id)
 		},
 		OnFlap: p.flapping, Log: p.log, Reg: p.reg,
-	}, channel.Config{})
+	}, channel.Config{Handshakes: handshakesPerCore * runtime.NumCPU()})
 	if err != nil {
 		return err
 	}
@@ -190,6 +192,11 @@ func (p *plane) openTelemetry(ctx context.Context, _ listeners) error {
 	}, telemetry.Config{SampleInterval: p.cfg.Telemetry.SampleInterval})
 	return err
 }
+
+// handshakesPerCore bounds how many reconnecting edges take the processor at
+// once: after a restart the whole city is back within seconds either way, and
+// access decisions must not wait behind it.
+const handshakesPerCore = 2
 
 // connOf avoids a non-nil interface around a nil connection.
 func connOf(s *channel.Server, id inventory.DeviceID) (grpc.ClientConnInterface, error) {

@@ -90,3 +90,24 @@ func TestSubjectsAreReplacedWhole(t *testing.T) {
 		})
 	}
 }
+
+func TestPosturesSurvive(t *testing.T) {
+	for name, open := range engines(t) {
+		t.Run(name, func(t *testing.T) {
+			s := NewPolicy(open(t), "hcmc")
+			at := time.Date(2026, 11, 22, 3, 0, 0, 123, time.UTC)
+			first := map[inventory.DeviceID]policy.Posture{"d-1": {Compliant: true, Source: "controller", At: at}, "d-2": {Source: "controller", At: at}}
+			second := map[inventory.DeviceID]policy.Posture{"d-2": {Compliant: true, Source: "controller", At: at.Add(time.Minute)}}
+			for _, p := range []map[inventory.DeviceID]policy.Posture{first, second} {
+				if err := s.SavePostures(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := s.Postures(t.Context())
+			want := map[inventory.DeviceID]policy.Posture{"d-1": first["d-1"], "d-2": second["d-2"]}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%+v, %v; want %+v", got, err, want)
+			}
+		})
+	}
+}

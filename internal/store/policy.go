@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/policy"
@@ -170,6 +171,49 @@ func (s *Policy) Subjects(ctx context.Context) ([]policy.Subject, error) {
 			}
 			p.Active = active == 1
 			out = append(out, p)
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
+// SavePostures keeps what was last measured of each device.
+func (s *Policy) SavePostures(ctx context.Context, postures map[inventory.DeviceID]policy.Posture) error {
+	return s.db.Write(ctx, func(tx *Tx) error {
+		for id, p := range postures {
+			_, err := tx.Exec(`INSERT INTO device_postures (org, device, compliant, source, at) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT (org, device) DO UPDATE SET compliant = excluded.compliant, source = excluded.source, at = excluded.at`,
+				string(s.org), string(id), bit(p.Compliant), p.Source, p.At.UTC().Format(sortable))
+			if err != nil {
+				return fmt.Errorf("keep the posture of %s: %w", id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Postures reads what was last measured of each device.
+func (s *Policy) Postures(ctx context.Context) (map[inventory.DeviceID]policy.Posture, error) {
+	var out map[inventory.DeviceID]policy.Posture
+	err := s.db.Read(ctx, func(tx *Tx) error {
+		out = map[inventory.DeviceID]policy.Posture{}
+		rows, err := tx.Query("SELECT device, compliant, source, at FROM device_postures WHERE org = ?", string(s.org))
+		if err != nil {
+			return fmt.Errorf("read postures: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, at string
+			var p policy.Posture
+			var compliant int64
+			if err := rows.Scan(&id, &compliant, &p.Source, &at); err != nil {
+				return fmt.Errorf("read a posture: %w", err)
+			}
+			if p.At, err = time.Parse(sortable, at); err != nil {
+				return fmt.Errorf("posture of %s: %w", id, err)
+			}
+			p.Compliant = compliant == 1
+			out[inventory.DeviceID(id)] = p
 		}
 		return rows.Err()
 	})

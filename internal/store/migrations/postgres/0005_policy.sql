@@ -33,3 +33,13 @@ CREATE TABLE subjects (
     active BIGINT NOT NULL,
     PRIMARY KEY (org, id)
 );
+
+-- What was last measured of each device, so that a restart does not forget it.
+CREATE TABLE device_postures (
+    org       TEXT   NOT NULL,
+    device    TEXT   NOT NULL,
+    compliant BIGINT NOT NULL,
+    source    TEXT   NOT NULL,
+    at        TEXT   NOT NULL,
+    PRIMARY KEY (org, device)
+);
