@@ -13,11 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/wardnet/wardnet/labs/demo"
 )
 
 // Acceptance is the whole file.
@@ -88,9 +91,14 @@ func run(ctx context.Context, part, out, only string) error {
 		if !ok {
 			return fmt.Errorf("part %q is not known", name)
 		}
-		r, err := runPart(ctx, name, checks, only)
+		r, city, err := runPart(ctx, name, checks, only)
 		if err != nil {
 			return err
+		}
+		if only == "" {
+			if err := performance(filepath.Dir(out), r, city); err != nil {
+				return err
+			}
 		}
 		for _, c := range r.Checks {
 			if c.State == "failed" {
@@ -115,10 +123,10 @@ func run(ctx context.Context, part, out, only string) error {
 	return nil
 }
 
-func runPart(ctx context.Context, name string, checks []check, only string) (Run, error) {
+func runPart(ctx context.Context, name string, checks []check, only string) (Run, *demo.Report, error) {
 	e, err := newEnv()
 	if err != nil {
-		return Run{}, err
+		return Run{}, nil, err
 	}
 	defer e.close()
 	r := Run{Part: name, Commit: commit(ctx), Date: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Load: e.load}
@@ -139,10 +147,10 @@ func runPart(ctx context.Context, name string, checks []check, only string) (Run
 		fmt.Fprintf(os.Stderr, "accept: %s %s %s (%.1f s) %s %s\n", name, c.id, res.State, time.Since(start).Seconds(), res.Figure, res.Why)
 		r.Checks = append(r.Checks, res)
 		if ctx.Err() != nil {
-			return r, fmt.Errorf("interrupted; nothing written")
+			return r, nil, fmt.Errorf("interrupted; nothing written")
 		}
 	}
-	return r, nil
+	return r, e.city, nil
 }
 
 // commit is the checkout's last commit, marked when there are changes besides
