@@ -10,6 +10,7 @@ import (
 
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/pki/enrol"
 )
 
 func newDevice() *cobra.Command {
@@ -138,22 +139,42 @@ func newCert() *cobra.Command {
 	)
 }
 
-// newCertToken is "cert token create": what a device needs for its first contact.
+// newCertToken is "cert token create": what a device needs for its first
+// contact. With --bundle the token is written to the file and not shown.
 func newCertToken() *cobra.Command {
+	var bundle string
 	create := verb[client.EnrolmentBundle]{
-		use: "create DEVICE…", short: "Make one-time enrolment tokens (10 minutes, bound to device and serial)", example: "wardnet cert token create d-26740 --json > bundle.json", args: cobra.MinimumNArgs(1),
+		use: "create DEVICE…", short: "Make one-time enrolment tokens (10 minutes, bound to device and serial)",
+		example: "wardnet cert token create d-26740 --bundle bundle.json\n  wardnet cert token create d-26740 d-26743 --json", args: cobra.MinimumNArgs(1),
 		ask: func(ctx context.Context, c *client.Client, args []string) (client.EnrolmentBundle, error) {
+			if bundle != "" && len(args) != 1 {
+				return client.EnrolmentBundle{}, fmt.Errorf("%w: --bundle is for one device, %d were named", inventory.ErrInvalid, len(args))
+			}
 			ids := make([]inventory.DeviceID, len(args))
 			for i, a := range args {
 				ids[i] = inventory.DeviceID(a)
 			}
-			return c.Enrol(ctx, ids...)
+			b, err := c.Enrol(ctx, ids...)
+			if err != nil || bundle == "" {
+				return b, err
+			}
+			t := b.Tokens[0]
+			b.Tokens[0].Token = "" // it is in the file now
+			return b, enrol.Bundle{
+				EnrolURL: b.EnrolURL, Channel: b.Channel, CAURL: b.CAURL, RootPEM: b.RootPEM, Device: t.Device, Serial: t.Serial, Token: t.Token,
+			}.Save(bundle)
 		},
 		show: func(w io.Writer, b client.EnrolmentBundle) {
 			row(w, "enrolment", b.EnrolURL)
 			for _, t := range b.Tokens {
 				row(w, string(t.Device), t.Serial, t.Token, t.Expires)
 			}
+			if bundle != "" {
+				row(w, "bundle", bundle)
+			}
+		},
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&bundle, "bundle", "", "write the bundle for 'wardnet-edge enrol' to this file (0600) instead of showing the token")
 		},
 	}
 	return group("token", "One-time enrolment tokens", create.command())
@@ -166,6 +187,9 @@ func newAudit() *cobra.Command {
 		verb[[]client.AuditEntry]{
 			use: "list", short: "List writes, newest first", example: "wardnet audit list --limit 20",
 			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.AuditEntry, error) {
+				if err := limited(f.Limit); err != nil {
+					return nil, err
+				}
 				return c.Audit(ctx, f)
 			},
 			show: func(w io.Writer, v []client.AuditEntry) {
