@@ -1,0 +1,6 @@
+// English; the other language has the same keys, which the build checks.
+import access from './en/access.js';
+import network from './en/network.js';
+import watch from './en/watch.js';
+
+export default { ...watch, ...network, ...access };
