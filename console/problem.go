@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -109,6 +110,9 @@ func joined(err error) []string {
 			var out []string
 			for _, e := range many.Unwrap() {
 				out = append(out, e.Error())
+			}
+			if err.Error() != strings.Join(out, "\n") {
+				return nil // an fmt.Errorf with several %w is one sentence
 			}
 			return out
 		}

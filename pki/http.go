@@ -91,7 +91,7 @@ func (p *PKI) StatusHandler() http.Handler {
 	mux.HandleFunc("GET /crl/{file}", func(w http.ResponseWriter, r *http.Request) {
 		key, ok := strings.CutSuffix(r.PathValue("file"), ".crl")
 		for _, c := range p.cas {
-			if ok && c.keyID == key {
+			if ok && (c.keyID == key || string(c.name) == key) {
 				p.serveCRL(w, r, c.name)
 				return
 			}

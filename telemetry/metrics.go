@@ -39,9 +39,9 @@ func newCollectorMetrics(reg prometheus.Registerer, c *Collector) *collectorMetr
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_queued_samples", Help: "Samples waiting for the sinks."}, func() float64 {
 		return float64(c.states.len() + c.measures.len())
 	})
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_targets_total", Help: "Devices the collector knows."}, func() float64 { n, _ := c.count(); return float64(n) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_targets_up_total", Help: "Devices whose telemetry stream is alive."}, func() float64 { _, n := c.count(); return float64(n) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_exposed_series_total", Help: "Device series on the federation endpoint."}, func() float64 { return float64(c.expo.len()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_targets", Help: "Devices the collector knows."}, func() float64 { n, _ := c.count(); return float64(n) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_targets_up", Help: "Devices whose telemetry stream is alive."}, func() float64 { _, n := c.count(); return float64(n) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "telemetry_exposed_series", Help: "Device series on the federation endpoint."}, func() float64 { return float64(c.expo.len()) })
 	return m
 }
 

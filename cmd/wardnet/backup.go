@@ -34,7 +34,7 @@ type archive struct{ p *plane }
 func (a archive) Backup(ctx context.Context, recipient string, w io.Writer) error {
 	to, err := age.ParseX25519Recipient(recipient)
 	if err != nil {
-		return fmt.Errorf("%w: recipient: %w; make a key with age-keygen and give its public half (age1…)", inventory.ErrInvalid, err)
+		return fmt.Errorf("%w: recipient: %v; make a key with age-keygen and give its public half (age1…)", inventory.ErrInvalid, err)
 	}
 	// tar wants sizes first; the spool has no name and goes with the process.
 	spool, err := os.CreateTemp(a.p.cfg.Data, ".backup-*")
@@ -100,6 +100,7 @@ func addSpool(tw *tar.Writer, spool *os.File) error {
 
 func newBackup() *cobra.Command {
 	var recipient string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "backup FILE",
 		Short:   "Write a consistent, encrypted backup while the controller runs",
@@ -120,22 +121,26 @@ func newBackup() *cobra.Command {
 			defer os.Remove(tmp.Name())
 			n, err := c.Backup(cmd.Context(), recipient, tmp)
 			if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-				return err
+				return advise(err)
 			}
-			if err := os.Rename(tmp.Name(), args[0]); err != nil {
+			if err := errors.Join(os.Rename(tmp.Name(), args[0]), syncDir(filepath.Dir(args[0]))); err != nil {
 				return fmt.Errorf("backup file: %w", err)
+			}
+			if asJSON {
+				return printJSON(cmd, map[string]any{"file": args[0], "bytes": n, "recipient": recipient})
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d bytes, for %s only\n", args[0], n, recipient)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&recipient, "recipient", "", "age recipient (public key, age1…) who may read it (required)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// unpack writes the CA's files below data and gives the store's export to use;
+// unpack writes the CA's files below dir and gives the store's export to use;
 // every name is checked, so that an archive cannot write elsewhere.
-func unpack(r io.Reader, data string, use func(io.Reader) error) error {
+func unpack(r io.Reader, dir string, use func(io.Reader) error) error {
 	tr := tar.NewReader(r)
 	found := false
 	for {
@@ -163,7 +168,7 @@ func unpack(r io.Reader, data string, use func(io.Reader) error) error {
 		if err != nil {
 			return fmt.Errorf("%w: read the backup: %w", inventory.ErrInvalid, err)
 		}
-		path := filepath.Join(data, "ca", rel)
+		path := filepath.Join(dir, "ca", rel)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
@@ -180,4 +185,13 @@ func writeSynced(path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncDir makes names made or changed in dir survive power loss.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
 )
 
 // zone is how times are shown to people.
@@ -128,6 +129,14 @@ func shown(t time.Time) string {
 		return "-"
 	}
 	return t.In(zone).Format("2006-01-02 15:04:05 -07")
+}
+
+// limited refuses a --limit that means nothing.
+func limited(n int) error {
+	if n < 1 {
+		return fmt.Errorf("%w: --limit %d: ask for at least 1", inventory.ErrInvalid, n)
+	}
+	return nil
 }
 
 // none says that a list is empty, rather than printing nothing.

@@ -29,6 +29,9 @@ func newDecision() *cobra.Command {
 				default:
 					return nil, fmt.Errorf("%w: --result %q is not allow or deny", inventory.ErrInvalid, only)
 				}
+				if err := limited(f.Limit); err != nil {
+					return nil, err
+				}
 				return c.Decisions(ctx, f)
 			},
 			show: func(w io.Writer, v []client.Decision) {
@@ -173,9 +176,9 @@ func newUser() *cobra.Command {
 			},
 			show: func(w io.Writer, u client.User) { row(w, "created", u.Name, fmt.Sprint(u.Roles)) },
 			flags: func(cmd *cobra.Command) {
-				cmd.Flags().StringVar(&full, "full-name", "", "the person's name")
-				cmd.Flags().StringSliceVar(&roles, "role", nil, "admin, engineer, security, noc or auditor; may be repeated")
-				cmd.Flags().StringVar(&file, "password-file", "", "file (0600) that holds the first password")
+				cmd.Flags().StringVar(&full, "full-name", "", "the person's name (required)")
+				cmd.Flags().StringSliceVar(&roles, "role", nil, "admin, engineer, security, noc or auditor; may be repeated (required)")
+				cmd.Flags().StringVar(&file, "password-file", "", "file (0600) that holds the first password (required)")
 			},
 		}.command(),
 	)

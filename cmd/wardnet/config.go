@@ -64,7 +64,7 @@ func loadConfig(path, data string) (Config, error) {
 	if path != "" {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			return c, fmt.Errorf("read the configuration: %w", err)
+			return c, fmt.Errorf("%w: read the configuration: %w", inventory.ErrInvalid, err)
 		}
 		dec := yaml.NewDecoder(bytes.NewReader(raw))
 		dec.KnownFields(true)
@@ -153,14 +153,13 @@ func (c Config) redacted() Config {
 }
 
 func newConfig() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "The controller's configuration"}
 	var path string
 	var asJSON bool
 	show := &cobra.Command{
 		Use:     "show",
 		Short:   "Print the effective configuration, without secrets",
 		Example: "  wardnet config show --config /etc/wardnet/wardnet.yaml",
-		Args:    cobra.NoArgs,
+		Args:    invalidArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			data, err := cmd.Flags().GetString("data")
 			if err != nil {
@@ -183,6 +182,5 @@ func newConfig() *cobra.Command {
 	}
 	show.Flags().StringVar(&path, "config", "", "configuration file")
 	show.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.AddCommand(show)
-	return cmd
+	return group("config", "The controller's configuration", show)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,9 @@ simulator only and are never sent to the controller.`,
 		Example: "  wardnet lab sim --edges edges.json --state /var/tmp/edges --control /var/tmp/sim.sock",
 		Args:    invalidArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if edges == "" {
+				return fmt.Errorf("%w: --edges is missing; name the file with the devices to simulate", inventory.ErrInvalid)
+			}
 			file, err := sim.Load(edges)
 			if err != nil {
 				return err
@@ -62,6 +66,12 @@ func newLabFault() *cobra.Command {
 		Args:    invalidArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Op = args[0]
+			switch {
+			case control == "":
+				return fmt.Errorf("%w: --control is missing; name the simulator's control socket", inventory.ErrInvalid)
+			case !slices.Contains([]string{sim.OpCut, sim.OpHeal, sim.OpImpair, sim.OpStats}, req.Op):
+				return fmt.Errorf("%w: %q is not cut, heal, impair or stats", inventory.ErrInvalid, req.Op)
+			}
 			for _, s := range sites {
 				req.Sites = append(req.Sites, inventory.SiteID(s))
 			}

@@ -79,6 +79,8 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().String("token-file", "", "file that holds an API token (0600)")
 	root.PersistentFlags().String("ca", "", "file with the controller's root certificate, for --server")
 	root.PersistentFlags().String("data", defaultData, "data directory of the controller; its unix socket is there")
+	root.Args = invalidArgs(cobra.NoArgs) // an unknown verb is invalid input
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
 	})

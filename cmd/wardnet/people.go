@@ -45,9 +45,6 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 		People: p.people, Audit: p.audit, Inventory: p.kept, Devices: p.devices,
 		Certificates: console.AdaptCertificates(p.pki, p.kept), Revisions: p.intents, Rollouts: console.AdaptRollouts(p.ctl),
 		Incidents: p.tickets, History: console.StoredHistory{History: p.history}, Backup: archive{p},
-		BreakGlass: func(ctx context.Context, at time.Time) {
-			p.log.WarnContext(ctx, "break-glass: root connected to the unix socket", "step", "break-glass", "at", at)
-		},
 		Log: p.log, Reg: p.reg,
 	}
 	decisions := console.AdaptDecisions(p.subjects, p.subjects, p.kept, p.refreshFacts)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 // "wardnet serve". See testdata/script/README for the commands beside
 // testscript's own.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
@@ -37,8 +39,8 @@ func TestScript(t *testing.T) {
 			return false, errors.New("unknown condition " + cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "stop": cmdStop, "cli": cmdCLI, "as": cmdAs, "code": cmdCode,
-			"retry": cmdRetry, "keep": cmdKeep, "big": cmdBig,
+			"serve": cmdServe, "halt": cmdHalt, "cli": cmdCLI, "as": cmdAs, "code": cmdCode,
+			"retry": cmdRetry, "keep": cmdKeep, "big": cmdBig, "set": cmdSet,
 		},
 		RequireUniqueNames: true,
 	})
@@ -54,8 +56,8 @@ type stage struct {
 
 func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*stage) }
 
-// cmdServe is "serve": a controller with its data below $WORK, an administrator
-// and the crew, each with a token. "serve bare" leaves the one-time link alone.
+// cmdServe is "serve": a controller with its data below $WORK and an
+// administrator; "as" makes the crew when it is needed. "serve bare" leaves the one-time link alone.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	s := stageOf(ts)
 	if neg || len(args) > 1 {
@@ -70,11 +72,11 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 && c.serving.Setup != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		ts.Check(c.hire(ctx))
+		ts.Check(c.first(ctx))
 	}
 }
 
-func cmdStop(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stageOf(ts).center.stop()) }
+func cmdHalt(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stageOf(ts).center.stop()) }
 
 // cmdCLI is "cli ARGS…": wardnet with nothing added.
 func cmdCLI(ts *testscript.TestScript, neg bool, args []string) {
@@ -90,7 +92,11 @@ func asUser(ts *testscript.TestScript, args []string) []string {
 	if len(args) < 2 || stageOf(ts).center == nil {
 		ts.Fatalf("usage: serve first, then: as USER ARGS…")
 	}
-	return append(append([]string{}, args[1:]...), stageOf(ts).center.as(args[0])...)
+	c := stageOf(ts).center
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ts.Check(c.hire(ctx, args[0]))
+	return append(append([]string{}, args[1:]...), c.as(args[0])...)
 }
 
 func call(ts *testscript.TestScript, args []string) error {
@@ -141,6 +147,19 @@ func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
 // cmdKeep is "keep FILE": the last standard output as a file for its owner only.
 func cmdKeep(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile("stdout")), 0o600))
+}
+
+// cmdSet is "set NAME REGEXP": $NAME is the regexp's first group in the last
+// standard output.
+func cmdSet(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: set NAME REGEXP")
+	}
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("no %q in the output", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // cmdBig is "big FILE": 200 MB of a document that begins well, most of it a hole.

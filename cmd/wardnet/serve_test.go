@@ -25,17 +25,15 @@ type center struct {
 	serving client.Serving
 	cmd     *exec.Cmd
 	ended   chan error
+	stopped bool
 }
 
-// crew are the users of the tests; each has its token in dir/<name>.token.
-var crew = []struct {
-	name  string
-	roles []client.Role
-}{
-	{"lan", []client.Role{client.RoleEngineer, client.RoleNOC}},
-	{"minh", []client.Role{client.RoleEngineer}},
-	{"an", []client.Role{client.RoleSecurity}},
-	{"kiem", []client.Role{client.RoleAuditor}},
+// crew are the users of the tests beside admin.
+var crew = map[string][]client.Role{
+	"lan":  {client.RoleEngineer, client.RoleNOC},
+	"minh": {client.RoleEngineer},
+	"an":   {client.RoleSecurity},
+	"kiem": {client.RoleAuditor},
 }
 
 // startCenter starts the controller of dir and waits until it serves.
@@ -93,9 +91,10 @@ func freePorts(data string) string {
 
 // stop ends the controller as an init system does; it must end cleanly.
 func (c *center) stop() error {
-	if c.cmd.ProcessState != nil {
+	if c.stopped {
 		return nil
 	}
+	c.stopped = true
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -120,8 +119,8 @@ func (c *center) tokenFile(user string) string { return filepath.Join(c.dir, use
 
 func (c *center) passwordFile(user string) string { return filepath.Join(c.dir, user+".password") }
 
-// hire redeems the first administrator's one-time link and makes the crew.
-func (c *center) hire(ctx context.Context) error {
+// first redeems the first administrator's one-time link.
+func (c *center) first(ctx context.Context) error {
 	link, err := os.ReadFile(c.serving.Setup)
 	if err != nil {
 		return err
@@ -146,27 +145,33 @@ func (c *center) hire(ctx context.Context) error {
 	if _, err := admin.Setup(ctx, client.Setup{Token: token, Name: "admin", FullName: "Quản trị", Password: pw}); err != nil {
 		return err
 	}
-	if err := c.keepToken(ctx, admin, "admin", client.RoleAdmin); err != nil {
+	return c.keepToken(ctx, admin, "admin", client.RoleAdmin)
+}
+
+// hire makes a user of the crew with a token, unless there is one.
+func (c *center) hire(ctx context.Context, name string) error {
+	roles, ok := crew[name]
+	if _, err := os.Stat(c.tokenFile(name)); !ok || err == nil {
+		return nil
+	}
+	admin, err := client.New(client.Config{Server: "https://" + c.serving.Console, RootCA: c.serving.Root, TokenFile: c.tokenFile("admin")})
+	if err != nil {
 		return err
 	}
-	for _, p := range crew {
-		pw, err := c.password(p.name)
-		if err != nil {
-			return err
-		}
-		if _, err := admin.CreateUser(ctx, client.NewUser{Name: p.name, FullName: p.name, Roles: p.roles, Password: pw}); err != nil {
-			return err
-		}
-		own, err := c.signIn(ctx, p.name)
-		if err != nil {
-			return err
-		}
-		if err := c.keepToken(ctx, own, p.name, p.roles...); err != nil {
-			return err
-		}
-		own.Close()
+	defer admin.Close()
+	pw, err := c.password(name)
+	if err != nil {
+		return err
 	}
-	return nil
+	if _, err := admin.CreateUser(ctx, client.NewUser{Name: name, FullName: name, Roles: roles, Password: pw}); err != nil {
+		return err
+	}
+	own, err := c.signIn(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	return c.keepToken(ctx, own, name, roles...)
 }
 
 func (c *center) password(user string) (string, error) {
@@ -184,12 +189,14 @@ func (c *center) signIn(ctx context.Context, user string) (*client.Client, error
 	if err != nil {
 		return nil, err
 	}
-	_, err = own.Login(ctx, client.Login{Name: user, Password: strings.TrimSpace(string(pw))})
-	return own, err
+	if _, err := own.Login(ctx, client.Login{Name: user, Password: strings.TrimSpace(string(pw))}); err != nil {
+		return nil, err
+	}
+	return own, nil
 }
 
 func (c *center) keepToken(ctx context.Context, own *client.Client, user string, scopes ...client.Role) error {
-	tok, err := own.CreateToken(ctx, client.NewToken{Name: "test", Scopes: scopes, Expires: time.Now().Add(time.Hour).UTC()})
+	tok, err := own.CreateToken(ctx, client.NewToken{Name: "test", Scopes: scopes, Expires: time.Now().Add(12 * time.Hour).UTC()})
 	if err != nil {
 		return err
 	}
