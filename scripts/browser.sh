@@ -12,6 +12,7 @@ bin=${WARDNET_BIN_DIR:-bin}
 chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
 [ -n "$chromium" ] || die "Chromium is missing; run 'make deps'"
 node=$(./scripts/node.sh)
+"$node" --test --test-reporter=dot console/web/test/*.test.js || die "the console's unit tests failed"
 
 tmp=$(mktemp -d)
 shots=${1:-$tmp/shots}

@@ -20,7 +20,7 @@ const consistent = {
 // nothing is fetched from elsewhere. Nothing may be inlined: the content
 // security policy knows no data: addresses.
 export default defineConfig({
-  plugins: [svelte(), consistent],
+  plugins: [svelte({ configFile: false }), consistent],
   build: {
     outDir: '../static',
     emptyOutDir: false,
@@ -29,5 +29,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     sourcemap: false,
     target: 'es2022',
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
 });

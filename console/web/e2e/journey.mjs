@@ -110,6 +110,7 @@ const steps = {
     await page.getByRole('dialog').getByRole('button', { name: 'Tiếp nhận' }).click();
     await page.locator('main header').getByText('Đã tiếp nhận').waitFor();
     await page.locator('.timeline').getByText(user).first().waitFor();
+    await page.getByRole('button', { name: 'Đóng thông báo' }).last().click();
     await shot('incident');
   },
 
@@ -170,7 +171,7 @@ const steps = {
 
   async 'the audit log'() {
     await page.getByRole('link', { name: 'Nhật ký kiểm toán' }).click();
-    await page.getByText('Tiếp nhận sự cố').first().waitFor();
+    await page.locator('tbody').getByText('Tiếp nhận sự cố').first().waitFor();
     await shot('audit');
   },
 

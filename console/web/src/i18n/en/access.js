@@ -108,6 +108,7 @@ export default {
   'people.did.change': 'The change is saved.',
   'account.password': 'Change the password',
   'account.current': 'Current password',
+  'account.did': 'The password is changed.',
   'account.submit': 'Change the password',
   'token.own': 'My API tokens',
   'token.all': 'API tokens',

@@ -128,6 +128,7 @@ export default {
   'figure.samples': 'Samples since start',
   'figure.memory': "Controller's memory",
   'map.label': 'Map of the units. Arrow keys move, Enter opens, plus and minus zoom.',
+  'map.empty': 'There is no inventory yet. A network engineer imports it with wardnet inventory import.',
   'map.in': 'Zoom in',
   'map.out': 'Zoom out',
   'map.whole': 'Whole city',

@@ -108,6 +108,7 @@ export default {
   'people.did.change': 'Đã lưu thay đổi.',
   'account.password': 'Đổi mật khẩu',
   'account.current': 'Mật khẩu hiện tại',
+  'account.did': 'Đã đổi mật khẩu.',
   'account.submit': 'Đổi mật khẩu',
   'token.own': 'Mã truy cập API của tôi',
   'token.all': 'Mã truy cập API',

@@ -128,6 +128,7 @@ export default {
   'figure.samples': 'Mẫu đo từ khi khởi động',
   'figure.memory': 'Bộ nhớ bộ điều khiển',
   'map.label': 'Bản đồ các đơn vị. Phím mũi tên để chuyển, Enter để mở, dấu cộng và trừ để phóng to thu nhỏ.',
+  'map.empty': 'Chưa có danh mục. Kỹ sư mạng nhập danh mục bằng lệnh wardnet inventory import.',
   'map.in': 'Phóng to',
   'map.out': 'Thu nhỏ',
   'map.whole': 'Toàn thành phố',
