@@ -7,8 +7,11 @@ out=../static
 if [ -f $out/index.html ] && [ -z "$(find . -path ./node_modules -prune -o -type f -newer $out/index.html -print -quit)" ]; then
   exit 0
 fi
+if ! command -v npm >/dev/null; then
+  echo "web: npm is missing: the binary will show a page that says so instead of the console; 'make deps' installs it" >&2
+  exit 0
+fi
 node=$(../../scripts/node.sh)
-command -v npm >/dev/null || { echo "web: error: npm is missing; run 'make deps'" >&2; exit 1; }
 if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then
   PATH="$(dirname "$node"):$PATH" npm ci --silent --no-audit --no-fund
   touch node_modules

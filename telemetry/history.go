@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -211,7 +212,7 @@ func (h *History) lookup(s Sample, m Metric) *stored {
 	site, carrier := h.deps.Labels(s.Device, s.Object)
 	b := labels.NewScratchBuilder(5)
 	for _, l := range [][2]string{
-		{labels.MetricName, s.Metric},
+		{model.MetricNameLabel, s.Metric},
 		{"carrier", string(carrier)},
 		{"device", string(s.Device)},
 		{"object", s.Object},

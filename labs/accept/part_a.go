@@ -36,7 +36,7 @@ var partA = []check{
 	{"bad-input", "one error with all faults, exit code 2, nothing changed", badInput},
 	{"backup-restore", "while running, encrypted, onto an empty machine; later revocations kept", goTests("./cmd/wardnet", "Backup")},
 	{"console-journey", "headless Chromium: sign in, a fault appears, open the incident", func(ctx context.Context, e *env) (string, error) {
-		r, err := e.command(ctx, "bash", "scripts/browser.sh")
+		r, err := e.command(ctx, "bash", "scripts/browser.sh", "docs/screenshots")
 		if err != nil {
 			return "", err
 		}

@@ -26,7 +26,6 @@ type controlPlane struct {
 	*testing.T
 	pki     *pki.PKI
 	channel *channel.Server
-	epoch   uint64
 }
 
 func newControlPlane(t *testing.T) *controlPlane {
