@@ -28,7 +28,7 @@ import (
 // be refused, be found in the audit log with its reason and the attacker's
 // address, and be counted. A token's ten minutes are not waited for here: a
 // superseded token meets the same check, the clock is moved in package pki's
-// own tests (TestTokenRefusals).
+// own tests (TestExpiredTokenIsRefused).
 func refusals(ctx context.Context, e *env) (string, error) {
 	s, err := newSiege(ctx, e)
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *siege) enrolments(ctx context.Context) (*enrol.Identity, error) {
 	bad("CSR with a key of another curve", "bad-csr", with(s.request(token[c.ID], c, plain), func(q *enrol.Request) { q.CSR = s.csr(newKey(elliptic.P384()), c.ID, plain) }))
 	bad("another device's WireGuard key", "key-in-use", with(s.request(token[c.ID], c, plain), func(q *enrol.Request) { q.WireGuardPublicKey = held.WireGuardPublicKey() }))
 	s.attack(ctx, "body over its bound", enrolRefusal("malformed"), func(ctx context.Context, from place) error {
-		return s.enrolRefused(ctx, from, with(s.request(token[c.ID], c, plain), func(q *enrol.Request) { q.Serial = strings.Repeat("x", 1<<20) }), "malformed")
+		return s.enrolRefused(ctx, from, with(s.request(token[c.ID], c, plain), func(q *enrol.Request) { q.Serial = strings.Repeat("x", 64<<10) }), "malformed")
 	})
 	s.attack(ctx, "guessing tokens from one address", trace{Counter: `pki_refusals_total{listener="enrol",reason="rate-limited"}`}, func(ctx context.Context, from place) error {
 		var said error
