@@ -32,6 +32,7 @@ var partA = []check{
 	{"store-two-engines", "one conformance suite on SQLite and PostgreSQL 15", goTests("./internal/store", ".")},
 	{"edge-power-cut", "the agent's state at every write: old or new config", goTests("./edge/agent", "PowerLoss|Crash")},
 	{"pki-refusals", "reused, expired, foreign tokens; other serial; wrong issuer; two names: refused, audited, counted", goTests("./pki", ".")},
+	{"refusals", "an attacker at the real sockets: refused, audited, counted; a revocation closes the open channel within 5 s", refusals},
 	{"channel-refusals", "strangers, wrong protocol, revoked and superseded sessions", goTests("./edge/channel", ".")},
 	{"bad-input", "one error with all faults, exit code 2, nothing changed", badInput},
 	{"backup-restore", "while running, encrypted, onto an empty machine; later revocations kept", goTests("./cmd/wardnet", "Backup")},
