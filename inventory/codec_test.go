@@ -165,3 +165,18 @@ func FuzzDecodeCSV(f *testing.F) {
 		}
 	})
 }
+
+// Text that looks like something else to YAML stays text.
+func TestRoundTripOfOddText(t *testing.T) {
+	for _, name := range []string{"<<", "=", "~", "null", "yes", "no", "on", "0x10", "1_000", "1e3", ".inf", ".nan", "2026-01-01", "- a", "a: b", "a #b", "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "?", "'", "\"", "[]", "{}", "12:30:45"} {
+		inv := Inventory{Org: "a", Carriers: []Carrier{{ID: "c", Name: name}}}.Normalize()
+		var b bytes.Buffer
+		if err := Encode(&b, inv); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode("x.yaml", &b)
+		if err != nil || len(got.Carriers) != 1 || got.Carriers[0].Name != name {
+			t.Errorf("%q came back as %+v, %v", name, got.Carriers, err)
+		}
+	}
+}

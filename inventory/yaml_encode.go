@@ -32,7 +32,11 @@ func Encode(w io.Writer, inv Inventory) error {
 
 func yamlNode(v reflect.Value) *yaml.Node {
 	if s, ok := scalarText(v); ok {
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: yamlTag(v), Value: s}
+		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: yamlTag(v), Value: s}
+		if s == "<<" {
+			n.Style = yaml.DoubleQuotedStyle // YAML's merge key, which the encoder leaves bare
+		}
+		return n
 	}
 	if v.Kind() == reflect.Slice {
 		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
