@@ -72,6 +72,8 @@ type Config struct {
 	Heartbeat    time.Duration // of event streams; default 15 s
 	Queue        int           // events a slow client may fall behind; default 512
 	Streams      int           // most event streams at once; default 256
+	BodyTimeout  time.Duration // for a request's body, an inventory aside; default 30 s
+	SendTimeout  time.Duration // for a client to take a piece of an answer; default 1 min
 	// Outline is GeoJSON drawn on the map instead of the computed cells, with
 	// the attribution its licence asks for. Empty: cells.
 	Outline     []byte
@@ -96,6 +98,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Streams == 0 {
 		c.Streams = 256
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = 30 * time.Second
+	}
+	if c.SendTimeout == 0 {
+		c.SendTimeout = time.Minute
 	}
 	return c
 }
@@ -147,8 +155,12 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	// Beside the CSRF token, which a login cannot have yet.
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := &client.Problem{Status: http.StatusForbidden, Detail: "the request comes from another web site", Hint: "open the console itself and try there"}
 		c.metrics.refused.WithLabelValues("cross_origin").Inc()
-		writeProblem(w, &client.Problem{Status: http.StatusForbidden, Detail: "the request comes from another web site", Hint: "open the console itself and try there"})
+		t := trailOf(r.Context())
+		t.op, t.from, t.object = "cross-origin", fromOf(r), clip(r.Method+" "+r.URL.Path)
+		c.auditor.record(r.Context(), t, outcomeRefused, p.Detail)
+		writeProblem(w, p)
 	}))
 	c.handler = c.outermost(origin.Handler(mux))
 	return c, errors.Join(c.checkAccess())

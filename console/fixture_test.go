@@ -267,7 +267,7 @@ var cheap = people.HashParams{Time: 2, Memory: 19 << 10, Threads: 1}
 
 const password = "đèn lồng Hội An 1999"
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, edits ...func(*Config)) *site {
 	t.Helper()
 	db, err := store.Open(t.Context(), "sqlite://"+filepath.Join(t.TempDir(), "wardnet.db"))
 	if err != nil {
@@ -282,16 +282,21 @@ func newSite(t *testing.T) *site {
 	}
 	n := newNetwork()
 	s := &site{t: t, net: n, dir: dir, audit: &switched{Audit: store.NewAudit(db, "hcmc")}, glass: make(chan time.Time, 10)}
+	cfg := Config{Refresh: 20 * time.Millisecond, Heartbeat: 50 * time.Millisecond}
+	for _, edit := range edits {
+		edit(&cfg)
+	}
 	s.con, err = New(Deps{
 		People: dir, Audit: s.audit, Inventory: n, Devices: n, Certificates: n, Revisions: revisions{n}, Rollouts: rollouts{n},
 		Decisions: decisions{n}, Subjects: decisions{n}, Incidents: incidents{n}, History: n, Backup: n,
 		BreakGlass: func(_ context.Context, at time.Time) { s.glass <- at }, Log: log, Reg: prometheus.NewRegistry(),
-	}, Config{Refresh: 20 * time.Millisecond, Heartbeat: 50 * time.Millisecond})
+	}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.srv = httptest.NewUnstartedServer(nil)
 	s.srv.Config = s.con.Server()
+	s.srv.EnableHTTP2 = true
 	s.srv.StartTLS()
 	t.Cleanup(s.srv.Close)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -132,7 +132,13 @@ func (c *Console) outermost(next http.Handler) http.Handler {
 		t := &trail{id: rand.Text()[:12]}
 		secure(w.Header(), r)
 		w.Header().Set("X-Request-ID", t.id)
-		sw := &statusWriter{ResponseWriter: w}
+		sw := &statusWriter{ResponseWriter: w, control: http.NewResponseController(w), wait: c.cfg.SendTimeout}
+		if r.ContentLength != 0 {
+			// Also for requests that are refused unread: the server reads the
+			// rest of their body before it answers, and a stranger could hold
+			// the connection with it.
+			_ = sw.control.SetReadDeadline(time.Now().Add(c.cfg.BodyTimeout)) // a recorder in a test has none
+		}
 		defer func() {
 			if v := recover(); v != nil {
 				if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -164,9 +170,13 @@ func classOf(status int) string {
 	return "2xx"
 }
 
+// statusWriter remembers the status, and gives the client a while to take each
+// piece of the answer: not a limit on the whole, for backups are large.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	status  int
+	control *http.ResponseController
+	wait    time.Duration
 }
 
 func (w *statusWriter) WriteHeader(code int) {
@@ -180,6 +190,7 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.wait)) // a recorder in a test has none
 	return w.ResponseWriter.Write(b)
 }
 

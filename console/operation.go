@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -34,7 +33,7 @@ type nothing struct{}
 
 // route describes an operation to the API and its document.
 func route(method, path, id, tag, summary string) huma.Operation {
-	op := huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, BodyReadTimeout: 30 * time.Second}
+	op := huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
 	if isPublic(id) {
 		op.Security = []map[string][]string{{}}
 	}
@@ -51,6 +50,7 @@ func post(path, id, tag, summary string) huma.Operation {
 
 // read registers an operation that changes nothing.
 func read[I, O any](c *Console, op huma.Operation, fn func(context.Context, *I) (*O, error)) {
+	op.BodyReadTimeout = c.cfg.BodyTimeout
 	huma.Register(c.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
 		if err != nil {
@@ -63,6 +63,7 @@ func read[I, O any](c *Console, op huma.Operation, fn func(context.Context, *I) 
 // write registers an operation that changes something. Its audit entry is
 // stored before the caller hears of the outcome.
 func write[I, O any](c *Console, op huma.Operation, fn func(context.Context, *I) (*O, error)) {
+	op.BodyReadTimeout = max(op.BodyReadTimeout, c.cfg.BodyTimeout)
 	huma.Register(c.api, op, func(ctx context.Context, in *I) (*O, error) {
 		t := trailOf(ctx)
 		defer func() {

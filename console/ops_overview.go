@@ -88,9 +88,6 @@ func (c *Console) registerEvents() {
 	huma.Register(c.api, op, c.events)
 }
 
-// writeWait is how long a client may keep one event waiting.
-const writeWait = 10 * time.Second
-
 func (c *Console) events(ctx context.Context, _ *nothing) (*huma.StreamResponse, error) {
 	sum, _, _, _, err := c.survey(ctx)
 	if err != nil {
@@ -120,14 +117,16 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, s *stream) {
 	w.Header().Set("X-Accel-Buffering", "no") // for a proxy in between
 	w.WriteHeader(http.StatusOK)
 	send := func(format string, args ...any) bool {
-		err := rc.SetWriteDeadline(time.Now().Add(writeWait))
-		if err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return false
-		}
 		if _, err := fmt.Fprintf(w, format, args...); err != nil {
 			return false
 		}
-		return rc.Flush() == nil
+		if rc.Flush() != nil {
+			return false
+		}
+		// HTTP/2 resets a stream at its write deadline though nothing is being
+		// written: it must not stand over the silence between two events.
+		err := rc.SetWriteDeadline(time.Time{})
+		return err == nil || errors.Is(err, http.ErrNotSupported)
 	}
 	if !send("retry: 2000\n\n") {
 		return

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki"
@@ -193,6 +194,35 @@ func TestEnrolmentIsRateLimitedByFailures(t *testing.T) {
 	}
 	if !a.audited(pki.RateLimited) {
 		t.Error("the limit is not audited")
+	}
+}
+
+// A flood from one address must neither keep another's refusal out of the audit
+// log nor let its sender write much into it.
+func TestOneAddressCannotHideAnother(t *testing.T) {
+	a := newAuthority(t, pki.Config{})
+	good := a.bundle("e-1")
+	q := enrol.Request{Token: good.Token, CSR: csrFor(t, "spiffe://wardnet.hcmc/device/e-1"), WireGuardPublicKey: wgKey(t), Serial: strings.Repeat("số ", 5000)}
+	for range 400 {
+		if _, err := a.Enrol(t.Context(), "203.0.113.9:4000", enrol.Request{}); err == nil {
+			t.Fatal("an empty request was granted")
+		}
+	}
+	if _, err := a.Enrol(t.Context(), "203.0.113.10:4000", q); err == nil {
+		t.Fatal("another serial was granted")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	count, last := map[string]int{}, pki.Event{}
+	for _, e := range a.events {
+		count[e.Remote]++
+		last = e
+	}
+	if n := count["203.0.113.9:4000"]; n == 0 || n > 100 {
+		t.Errorf("the flood made %d entries", n)
+	}
+	if last.Remote != "203.0.113.10:4000" || len(last.Reason) > 520 || !utf8.ValidString(last.Reason) {
+		t.Errorf("the newest entry is of %q with %d bytes of reason", last.Remote, len(last.Reason))
 	}
 }
 

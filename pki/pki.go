@@ -103,7 +103,8 @@ type PKI struct {
 	revoked *revokedSet
 	crls    crlCache
 
-	auditRate *rate.Limiter
+	auditRate *rate.Limiter // of refusals, over all addresses
+	auditFrom *limiter      // of refusals, by address
 	enrolRate *rate.Limiter
 	failures  *limiter       // failed enrolments, by address
 	renewals  *limiter       // renewals, by device
@@ -130,7 +131,7 @@ func Open(ctx context.Context, deps Deps, cfg Config) (*PKI, error) {
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
 		root: certPEM(ca.root), cas: map[Issuer]*issuingCA{}, keys: map[Purpose]Key{}, pinned: map[string][]string{},
 		anchors: newAnchors(ca), revoked: newRevokedSet(),
-		auditRate: rate.NewLimiter(20, 200), enrolRate: rate.NewLimiter(rate.Limit(cfg.EnrolRate), int(10*cfg.EnrolRate)+1),
+		auditRate: rate.NewLimiter(20, 200), auditFrom: newLimiter(rate.Every(3*time.Second), 60), enrolRate: rate.NewLimiter(rate.Limit(cfg.EnrolRate), int(10*cfg.EnrolRate)+1),
 		failures: newLimiter(rate.Every(3*time.Second), 20), renewals: newLimiter(rate.Every(10*time.Second), 20),
 	}
 	if deps.Closer != nil {

@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -87,18 +88,26 @@ type Event struct {
 	Reason  string
 }
 
+// maxReason bounds, in bytes, what a stranger can write into one audit entry.
+const maxReason = 500
+
 // refuse audits and counts r, and returns it. The count is complete; the audit
-// is bounded, or a scanner could fill the disk.
+// is bounded, or a scanner could fill the disk; by address first, or one
+// scanner could hide what another does.
 func (p *PKI) refuse(ctx context.Context, r *Refusal) error {
 	p.metrics.refusals.WithLabelValues(string(r.Listener), string(r.Reason)).Inc()
-	if !p.auditRate.Allow() {
+	from := "device " + string(r.Device) // seen again after its handshake: the certificate vouches for the name
+	if r.Remote != "" {
+		from = addressKey(r.Remote)
+	}
+	if !p.auditFrom.take(from) || !p.auditRate.Allow() {
 		p.metrics.auditSuppressed.Inc()
 		return r
 	}
 	// The peer may be gone already; the record is wanted all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	e := Event{Actor: "unknown", Remote: r.Remote, Action: "refuse", Object: string(r.Listener), Outcome: "refused", Reason: string(r.Reason) + ": " + r.Err.Error()}
+	e := Event{Actor: "unknown", Remote: r.Remote, Action: "refuse", Object: string(r.Listener), Outcome: "refused", Reason: clip(string(r.Reason) + ": " + r.Err.Error())}
 	if r.Device != "" {
 		e.Actor = "device " + string(r.Device)
 	}
@@ -106,6 +115,13 @@ func (p *PKI) refuse(ctx context.Context, r *Refusal) error {
 		p.deps.Log.ErrorContext(ctx, "refusal not audited", "reason", r.Reason, "err", err)
 	}
 	return r
+}
+
+func clip(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
 }
 
 // audit stamps and records e.

@@ -302,6 +302,9 @@ func (p *plane) expected() []inventory.DeviceID {
 func (p *plane) inventoryChanged(ctx context.Context, inv inventory.Inventory, _ uint64) {
 	p.declared.Store(declare(inv))
 	p.ctl.SetDevices(inv.Devices)
+	if n := p.channel.Recheck(); n > 0 {
+		p.log.InfoContext(ctx, "sessions ended of devices no longer in the inventory", "count", n)
+	}
 	p.collector.Relabel()
 	p.history.Relabel()
 	if err := p.refreshFacts(ctx); err != nil {

@@ -63,7 +63,7 @@ func (a *authority) pool() *x509.CertPool {
 }
 
 // issue makes a device certificate, or the controller's for hubName.
-func (a *authority) issue(t testing.TB, name string) *tls.Certificate {
+func (a *authority) issue(t testing.TB, name string, edits ...func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -75,6 +75,9 @@ func (a *authority) issue(t testing.TB, name string) *tls.Certificate {
 		tmpl.DNSNames = []string{name}
 	} else {
 		tmpl.URIs = []*url.URL{{Scheme: "spiffe", Host: "wardnet.test", Path: "/device/" + name}}
+	}
+	for _, edit := range edits {
+		edit(tmpl)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	must(t, err)

@@ -12,11 +12,12 @@ const (
 	refusedCertificate = "refused_certificate" // chain, issuer, revocation, or none sent
 	refusedIdentity    = "refused_identity"    // the certificate names no device of ours
 	refusedFlapping    = "refused_flapping"    // two claimants of one name
+	refusedCrowded     = "refused_crowded"     // its address holds its share of the waiting connections
 	timedOut           = "timeout"             // no handshake in time
 	failed             = "failed"              // not TLS, or gone before the end
 )
 
-var outcomes = []string{accepted, refusedProtocol, refusedCertificate, refusedIdentity, refusedFlapping, timedOut, failed}
+var outcomes = []string{accepted, refusedProtocol, refusedCertificate, refusedIdentity, refusedFlapping, refusedCrowded, timedOut, failed}
 
 type metrics struct {
 	sessions   prometheus.Gauge
@@ -24,6 +25,7 @@ type metrics struct {
 	seconds    prometheus.Histogram
 	swaps      prometheus.Counter
 	flaps      prometheus.Counter
+	untold     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -35,8 +37,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "channel_handshake_seconds", Help: "Time from accept to a registered session.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
-		swaps: f.NewCounter(prometheus.CounterOpts{Name: "channel_swaps_total", Help: "Live sessions superseded by a newer connection of the same device."}),
-		flaps: f.NewCounter(prometheus.CounterOpts{Name: "channel_flaps_total", Help: "Alarms of two claimants of one device's name."}),
+		swaps:  f.NewCounter(prometheus.CounterOpts{Name: "channel_swaps_total", Help: "Live sessions superseded by a newer connection of the same device."}),
+		untold: f.NewCounter(prometheus.CounterOpts{Name: "channel_refusals_untold_total", Help: "Refusals counted but neither logged nor audited, because there were too many."}),
+		flaps:  f.NewCounter(prometheus.CounterOpts{Name: "channel_flaps_total", Help: "Alarms of two claimants of one device's name."}),
 	}
 	for _, o := range outcomes {
 		m.handshakes.WithLabelValues(o)

@@ -186,6 +186,29 @@ func (s *Server) CloseSerial(serial, reason string) int {
 	return s.closeIf(reason, func(sess Session) bool { return sess.Serial == serial })
 }
 
+// Recheck asks Identify about every live session again and ends those it now
+// refuses, as of a device that has left the inventory.
+func (s *Server) Recheck() int {
+	s.mu.Lock()
+	var live []*session
+	for _, sl := range s.slots {
+		if sl.cur != nil && sl.cur.ctx.Err() == nil {
+			live = append(live, sl.cur)
+		}
+	}
+	s.mu.Unlock()
+	n := 0
+	for _, sess := range live { // outside the lock: Identify looks things up
+		id, err := s.deps.Identify(sess.state)
+		if err == nil && id == sess.Device {
+			continue
+		}
+		sess.end(or(err, fmt.Errorf("the certificate now names %q", id)))
+		n++
+	}
+	return n
+}
+
 func (s *Server) closeIf(reason string, match func(Session) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

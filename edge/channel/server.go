@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/keepalive"
@@ -31,9 +32,11 @@ type Deps struct {
 	// session is registered and again right after, so that a revocation in
 	// between holds.
 	Identify func(tls.ConnectionState) (inventory.DeviceID, error)
-	// Refused is told of every peer turned away, for the audit log; not of
-	// peers that merely were no TLS or went away. The error wraps what TLS or
-	// Identify said, so that what they have recorded is not recorded twice.
+	// Refused is told of peers turned away, for the audit log; not of peers
+	// that merely were no TLS or went away. Strangers can make refusals as fast
+	// as they can connect: at most 20 a second are told, the rest is counted.
+	// The error wraps what TLS or Identify said, so that what they have
+	// recorded is not recorded twice.
 	Refused func(remote string, err error)
 	// OnUp and OnDown frame a session and alternate for each device: a
 	// superseded session is down before its successor is up. They run in the
@@ -88,6 +91,8 @@ type Server struct {
 	metrics    *metrics
 	handshakes chan struct{} // one element for each handshake under way
 	waiting    chan struct{}
+	shares     *shares
+	told       *rate.Limiter // of refusals, to the log and to Deps.Refused
 
 	// Lock order: slot.turn, then mu.
 	mu    sync.Mutex
@@ -107,6 +112,7 @@ func NewServer(deps Deps, cfg Config) (*Server, error) {
 	return &Server{
 		deps: deps, cfg: cfg, tls: conf, metrics: newMetrics(deps.Reg),
 		handshakes: make(chan struct{}, cfg.Handshakes), waiting: make(chan struct{}, cfg.Waiting),
+		shares: newShares(cfg.Waiting, cfg.Handshakes), told: rate.NewLimiter(20, 200),
 		slots: map[inventory.DeviceID]*slot{},
 	}, nil
 }
@@ -154,12 +160,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	defer raw.Close()
 	start := time.Now()
-	sess, err := s.open(ctx, raw)
-	if err == nil {
-		if err = s.register(sess); err != nil {
-			sess.conn.Close()
-		}
-	}
+	sess, err := s.admit(ctx, raw)
 	<-s.waiting
 	s.metrics.handshakes.WithLabelValues(outcomeOf(err)).Inc()
 	if err != nil {
@@ -167,16 +168,41 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		return
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
+	// A session lives no longer than the certificate it was made with.
+	expiry := time.AfterFunc(time.Until(sess.state.PeerCertificates[0].NotAfter), func() { sess.end(errExpired) })
 	<-sess.ctx.Done()
+	expiry.Stop()
 	s.unregister(sess)
 	sess.conn.Close()
 }
 
+// admit is everything up to a registered session.
+func (s *Server) admit(ctx context.Context, raw net.Conn) (*session, error) {
+	share, leave, err := s.shares.enter(raw.RemoteAddr())
+	if err != nil {
+		return nil, &notAdmitted{refusedCrowded, err}
+	}
+	defer leave()
+	sess, err := s.open(ctx, raw, share)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.register(sess); err != nil {
+		sess.conn.Close()
+		return nil, err
+	}
+	return sess, nil
+}
+
 func (s *Server) refuse(ctx context.Context, remote string, err error) {
 	switch outcome := outcomeOf(err); outcome {
-	case failed, timedOut:
+	case failed, timedOut, refusedCrowded:
 		s.deps.Log.DebugContext(ctx, "management connection ended before it was one", "remote", remote, "err", err)
 	default:
+		if !s.told.Allow() {
+			s.metrics.untold.Inc()
+			return
+		}
 		s.deps.Log.WarnContext(ctx, "management connection refused", "remote", remote, "reason", outcome, "err", err)
 		if s.deps.Refused != nil {
 			s.deps.Refused(remote, err)
@@ -185,10 +211,10 @@ func (s *Server) refuse(ctx context.Context, remote string, err error) {
 }
 
 // open makes the handshake, learns the name and waits until gRPC runs.
-func (s *Server) open(ctx context.Context, raw net.Conn) (*session, error) {
+func (s *Server) open(ctx context.Context, raw net.Conn, share *share) (*session, error) {
 	hctx, cancel := context.WithTimeoutCause(ctx, s.cfg.HandshakeTimeout, fmt.Errorf("no session within %s", s.cfg.HandshakeTimeout))
 	defer cancel()
-	conn, id, err := s.handshake(hctx, raw)
+	conn, id, err := s.handshake(hctx, raw, share)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +272,12 @@ func ready(ctx context.Context, cc *grpc.ClientConn) error {
 
 // handshake makes the TLS handshake under the admission bound and asks for the
 // peer's name, which nothing but its certificate can give.
-func (s *Server) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, inventory.DeviceID, error) {
+func (s *Server) handshake(ctx context.Context, raw net.Conn, share *share) (*tls.Conn, inventory.DeviceID, error) {
+	done, err := share.turn(ctx)
+	if err != nil {
+		return nil, "", &notAdmitted{timedOut, fmt.Errorf("%d handshakes of this address are under way: %w", cap(share.turns), err)}
+	}
+	defer done()
 	select {
 	case s.handshakes <- struct{}{}:
 		defer func() { <-s.handshakes }()
@@ -300,6 +331,7 @@ var (
 	errProtocol    = errors.New("the peer does not offer " + Protocol + " over TLS 1.3")
 	errCertificate = errors.New("client certificate")
 	errGone        = errors.New("the connection ended")
+	errExpired     = errors.New("the certificate of the session has expired")
 )
 
 // classify tells a peer that is refused from one that went away.

@@ -12,20 +12,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/inventory"
@@ -162,9 +154,10 @@ func (s *siege) certificates(ctx context.Context, held *enrol.Identity) (time.Du
 	} {
 		s.attack(ctx, "plain HTTP to the "+name+" port", trace{}, func(ctx context.Context, from place) error { return plainHTTP(ctx, from, addr) })
 	}
-	if err := s.revokedService(ctx); err != nil {
+	if err := errors.Join(s.revokedService(ctx), s.retiredDevice(ctx)); err != nil {
 		return 0, err
 	}
+	s.silentFlood(ctx, p)
 	return s.revokedDevice(ctx, p)
 }
 
@@ -291,103 +284,3 @@ func (s *siege) revokedService(ctx context.Context) error {
 	s.onPEP(ctx, "revoked", cert, "revoked")
 	return nil
 }
-
-// revokedDevice opens a channel that claims to be another device, sees it
-// registered under its certificate's name alone, and has it revoked.
-func (s *siege) revokedDevice(ctx context.Context, p papers) (time.Duration, error) {
-	a, b := s.devices[0].ID, s.devices[1].ID
-	cfg := s.show(p.device, channelProtocol)
-	cfg.ServerName, cfg.InsecureSkipVerify = string(b), true //nolint:gosec // the attacker claims another name in SNI; the certificate is the controller's own
-	from := s.elsewhere()
-	conn, err := (&tls.Dialer{NetDialer: &from.Dialer, Config: cfg}).DialContext(ctx, "tcp", s.serving.Devices)
-	if err != nil {
-		return 0, err
-	}
-	ch := newImpostor(conn, b)
-	defer ch.stop()
-	s.attack(ctx, "channel: registration under another name", trace{}, func(ctx context.Context, _ place) error {
-		return within(ctx, 10*time.Second, func() error {
-			all, err := s.auditor.Devices(ctx)
-			if err != nil {
-				return err
-			}
-			var up []inventory.DeviceID
-			for _, d := range all {
-				if d.Connected {
-					up = append(up, d.ID)
-				}
-			}
-			if !slices.Equal(up, []inventory.DeviceID{a}) || ch.asked.Load() == 0 {
-				return fmt.Errorf("connected are %v after %d answers that claim to be %s, want %s alone", up, ch.asked.Load(), b, a)
-			}
-			return nil
-		})
-	})
-	begin := time.Now()
-	if _, err := s.security.Revoke(ctx, enrol.SerialOf(p.device.Leaf), "key-compromise: acceptance"); err != nil {
-		return 0, err
-	}
-	select {
-	case <-ch.cut:
-	case <-time.After(5 * time.Second):
-		return 0, errors.New("the channel is still open 5 s after the revocation")
-	}
-	took := time.Since(begin)
-	s.onChannel(ctx, "revoked certificate", p.device, "revoked")
-	s.onCA(ctx, "renewal with a revoked certificate", p.device, tlsRefusal("ca", "revoked"), a)
-	return took, nil
-}
-
-// impostor is an edge's end of a channel whose answers claim another name.
-type impostor struct {
-	net.Conn
-	asked atomic.Int32
-	once  sync.Once
-	cut   chan struct{} // closed when the controller has ended the connection
-	srv   *grpc.Server
-}
-
-func newImpostor(c net.Conn, claim inventory.DeviceID) *impostor {
-	i := &impostor{Conn: c, cut: make(chan struct{})}
-	i.srv = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
-		md := metadata.Pairs("device", string(claim), "target", string(claim), "x-spiffe-id", "spiffe://wardnet.hcmc/device/"+string(claim))
-		ss.SetTrailer(md)
-		if err := ss.SendHeader(md); err != nil {
-			return err
-		}
-		i.asked.Add(1)
-		return status.Error(codes.Unimplemented, "I am "+string(claim))
-	}))
-	l := &oneConn{conn: make(chan net.Conn, 1), done: i.cut, addr: c.LocalAddr()}
-	l.conn <- i
-	go i.srv.Serve(l) //nolint:errcheck // ends with the connection
-	return i
-}
-
-func (i *impostor) stop() { i.srv.Stop() }
-
-func (i *impostor) Read(b []byte) (int, error) {
-	n, err := i.Conn.Read(b)
-	if err != nil {
-		i.once.Do(func() { close(i.cut) })
-	}
-	return n, err
-}
-
-// oneConn is a listener with one connection.
-type oneConn struct {
-	conn chan net.Conn
-	done chan struct{}
-	addr net.Addr
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conn:
-		return c, nil
-	case <-l.done:
-		return nil, io.EOF
-	}
-}
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return l.addr }
