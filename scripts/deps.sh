@@ -18,7 +18,7 @@ command -v npm >/dev/null || want+=(nodejs npm)                             # bu
 if [ "$what" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want+=(postgresql) # the second store engine
   command -v chromium >/dev/null || want+=(chromium)                        # the browser journey
-  fc-list 2>/dev/null | grep -qi dejavu || want+=(fonts-dejavu-core fontconfig)
+  [ -n "$(fc-list 2>/dev/null | grep -i dejavu)" ] || want+=(fonts-dejavu-core fontconfig)
 fi
 if [ ${#want[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then
