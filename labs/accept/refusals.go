@@ -52,7 +52,8 @@ func refusals(ctx context.Context, e *env) (string, error) {
 	if len(s.failed) > 0 {
 		return "", fmt.Errorf("%d of %d attacks: %s", len(s.failed), len(s.made), strings.Join(s.failed, "; "))
 	}
-	return fmt.Sprintf("%d attacks refused, audited and counted; revocation closed the open channel in %.2f s", len(s.made), took.Seconds()), nil
+	return fmt.Sprintf("%d attacks refused (%d of them in the audit log, %d counted in /metrics); revocation closed the open channel in %.2f s",
+		len(s.made), s.audits, s.counts, took.Seconds()), nil
 }
 
 // enrolRefusal is the counter of a reason at the enrolment listener, whose

@@ -175,7 +175,7 @@ func newImpostor(c net.Conn, claim inventory.DeviceID) *impostor {
 		i.asked.Add(1)
 		return status.Error(codes.Unimplemented, "I am "+string(claim))
 	}))
-	l := &oneConn{conn: make(chan net.Conn, 1), done: i.cut, addr: c.LocalAddr()}
+	l := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{}), addr: c.LocalAddr()}
 	l.conn <- i
 	go i.srv.Serve(l) //nolint:errcheck // ends with the connection
 	return i
@@ -199,6 +199,7 @@ type oneConn struct {
 	conn chan net.Conn
 	done chan struct{}
 	addr net.Addr
+	once sync.Once
 }
 
 func (l *oneConn) Accept() (net.Conn, error) {
@@ -209,5 +210,10 @@ func (l *oneConn) Accept() (net.Conn, error) {
 		return nil, io.EOF
 	}
 }
-func (l *oneConn) Close() error   { return nil }
+
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
 func (l *oneConn) Addr() net.Addr { return l.addr }

@@ -44,6 +44,9 @@ type siege struct {
 	host   int // last loopback address used
 	made   []string
 	failed []string
+	// audits and counts are how many attacks had to leave an entry in the
+	// audit log and a counter.
+	audits, counts int
 }
 
 const engineer = "ky-su"
@@ -235,6 +238,12 @@ func (s *siege) attack(ctx context.Context, name string, want trace, try func(ct
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	s.made = append(s.made, name)
+	if want.Reason != "" {
+		s.audits++
+	}
+	if want.Counter != "" {
+		s.counts++
+	}
 	from := s.elsewhere()
 	before, err := s.counter(ctx, want.Counter)
 	if err == nil {
