@@ -91,7 +91,15 @@ func run(ctx context.Context, part, out, only string) error {
 		if !ok {
 			return fmt.Errorf("part %q is not known", name)
 		}
-		r, city, err := runPart(ctx, name, checks, only)
+		keep := func(r Run) error { // after every check: a run that is cut off leaves what it has
+			if only != "" {
+				return nil
+			}
+			doc.Runs = slices.DeleteFunc(doc.Runs, func(o Run) bool { return o.Part == name })
+			doc.Runs = append(doc.Runs, r)
+			return save(out, doc)
+		}
+		r, city, err := runPart(ctx, name, checks, only, keep)
 		if err != nil {
 			return err
 		}
@@ -105,17 +113,6 @@ func run(ctx context.Context, part, out, only string) error {
 				failed++
 			}
 		}
-		doc.Runs = slices.DeleteFunc(doc.Runs, func(o Run) bool { return o.Part == name })
-		doc.Runs = append(doc.Runs, r)
-	}
-	if only == "" {
-		raw, err := json.MarshalIndent(doc, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(out, append(raw, '\n'), 0o644); err != nil {
-			return err
-		}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d checks failed", failed)
@@ -123,7 +120,15 @@ func run(ctx context.Context, part, out, only string) error {
 	return nil
 }
 
-func runPart(ctx context.Context, name string, checks []check, only string) (Run, *demo.Report, error) {
+func save(out string, doc Acceptance) error {
+	raw, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, append(raw, '\n'), 0o644)
+}
+
+func runPart(ctx context.Context, name string, checks []check, only string, keep func(Run) error) (Run, *demo.Report, error) {
 	e, err := newEnv()
 	if err != nil {
 		return Run{}, nil, err
@@ -145,9 +150,12 @@ func runPart(ctx context.Context, name string, checks []check, only string) (Run
 			res.State, res.Why = "failed", err.Error()
 		}
 		fmt.Fprintf(os.Stderr, "accept: %s %s %s (%.1f s) %s %s\n", name, c.id, res.State, time.Since(start).Seconds(), res.Figure, res.Why)
-		r.Checks = append(r.Checks, res)
 		if ctx.Err() != nil {
-			return r, nil, fmt.Errorf("interrupted; nothing written")
+			return r, nil, fmt.Errorf("interrupted in %s; the checks before it are written", c.id)
+		}
+		r.Checks = append(r.Checks, res)
+		if err := keep(r); err != nil {
+			return r, nil, err
 		}
 	}
 	return r, e.city, nil
