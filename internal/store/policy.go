@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/policy"
@@ -23,9 +22,6 @@ type Policy struct {
 // NewPolicy returns the policy store of org.
 func NewPolicy(db *DB, org inventory.OrgID) *Policy { return &Policy{db, org} }
 
-// sortable is RFC 3339 in UTC with fixed nanoseconds: text order is time order.
-const sortable = "2006-01-02T15:04:05.000000000Z"
-
 // AppendDecisions implements [policy.Records]: all of records or none.
 func (s *Policy) AppendDecisions(ctx context.Context, records []policy.Record) error {
 	return s.db.Write(ctx, func(tx *Tx) error {
@@ -35,7 +31,7 @@ func (s *Policy) AppendDecisions(ctx context.Context, records []policy.Record) e
 				return fmt.Errorf("encode decision %s: %w", r.Decision.ID, err)
 			}
 			_, err = tx.Exec(`INSERT INTO decisions (org, id, writer, seq, at, subject, device, application, code, allow, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-				string(s.org), r.Decision.ID, r.Writer, int64(r.Seq), r.Request.At.UTC().Format(sortable), r.Request.Subject, string(r.Request.Device),
+				string(s.org), r.Decision.ID, r.Writer, int64(r.Seq), FormatTime(r.Request.At), r.Request.Subject, string(r.Request.Device),
 				string(r.Request.Application), string(r.Decision.Code), bit(r.Decision.Allow), string(doc))
 			if err != nil {
 				return fmt.Errorf("append decision %s: %w", r.Decision.ID, err)
@@ -91,8 +87,8 @@ func (s *Policy) Decisions(ctx context.Context, q policy.Query) ([]policy.Record
 	if q.Allow != nil {
 		add(true, "allow = ?", bit(*q.Allow))
 	}
-	add(!q.From.IsZero(), "at >= ?", q.From.UTC().Format(sortable))
-	add(!q.To.IsZero(), "at < ?", q.To.UTC().Format(sortable))
+	add(!q.From.IsZero(), "at >= ?", FormatTime(q.From))
+	add(!q.To.IsZero(), "at < ?", FormatTime(q.To))
 	add(q.Before != "", "id < ?", q.Before)
 	if q.Limit <= 0 {
 		q.Limit = 100
@@ -183,7 +179,7 @@ func (s *Policy) SavePostures(ctx context.Context, postures map[inventory.Device
 		for id, p := range postures {
 			_, err := tx.Exec(`INSERT INTO device_postures (org, device, compliant, source, at) VALUES (?, ?, ?, ?, ?)
 				ON CONFLICT (org, device) DO UPDATE SET compliant = excluded.compliant, source = excluded.source, at = excluded.at`,
-				string(s.org), string(id), bit(p.Compliant), p.Source, p.At.UTC().Format(sortable))
+				string(s.org), string(id), bit(p.Compliant), p.Source, FormatTime(p.At))
 			if err != nil {
 				return fmt.Errorf("keep the posture of %s: %w", id, err)
 			}
@@ -209,7 +205,7 @@ func (s *Policy) Postures(ctx context.Context) (map[inventory.DeviceID]policy.Po
 			if err := rows.Scan(&id, &compliant, &p.Source, &at); err != nil {
 				return fmt.Errorf("read a posture: %w", err)
 			}
-			if p.At, err = time.Parse(sortable, at); err != nil {
+			if p.At, err = ParseTime(at); err != nil {
 				return fmt.Errorf("posture of %s: %w", id, err)
 			}
 			p.Compliant = compliant == 1
