@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,12 +39,15 @@ func TestHubIsPushedInTwoStages(t *testing.T) {
 		l.wait(1, time.Minute, RolloutDone)
 		hub := hubOf(t, both)
 		before, _ := w.devices[hub].Running(t.Context())
+		var mu sync.Mutex // events come from several goroutines
 		var most int
 		l.Subscribe(func(Event) {
 			got, err := w.devices[hub].Running(t.Context())
 			if err != nil {
 				t.Error(err)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			most = max(most, len(got.Config.Tunnels))
 		})
 		if _, err := l.StartRollout(t.Context(), 2, "lan"); err != nil {
@@ -58,6 +62,8 @@ func TestHubIsPushedInTwoStages(t *testing.T) {
 			t.Errorf("waves %v, want %v", names, want)
 		}
 		after, _ := w.devices[hub].Running(t.Context())
+		mu.Lock()
+		defer mu.Unlock()
 		if most <= len(before.Config.Tunnels) || most <= len(after.Config.Tunnels) {
 			t.Errorf("the hub had %d, then at most %d, then %d tunnels; want more in between", len(before.Config.Tunnels), most, len(after.Config.Tunnels))
 		}
