@@ -12,6 +12,7 @@ import (
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki"
+	"github.com/wardnet/wardnet/pki/enrol"
 )
 
 // maxEnrol bounds one request for enrolment tokens.
@@ -37,21 +38,50 @@ func (a *Authority) Enrol(ctx context.Context, ids []inventory.DeviceID, by stri
 	if err != nil {
 		return fail(err)
 	}
-	head := a.pki.Bundle("", "", "")
-	b := client.EnrolmentBundle{EnrolURL: head.EnrolURL, Channel: head.Channel, CAURL: head.CAURL, RootPEM: head.RootPEM, Tokens: make([]client.EnrolmentToken, len(devices))}
+	tokens := make([]client.EnrolmentToken, len(devices))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(32) // the store commits what waits together
 	for i, d := range devices {
 		g.Go(func() error {
 			token, expires, err := a.pki.CreateToken(ctx, d.ID, d.Serial, by)
-			b.Tokens[i] = client.EnrolmentToken{Device: d.ID, Serial: d.Serial, Token: token, Expires: expires}
+			tokens[i] = client.EnrolmentToken{Device: d.ID, Serial: d.Serial, Token: token, Expires: expires}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return fail(err)
 	}
-	return b, nil
+	return bundleOf(a.pki, inv, tokens)
+}
+
+// bundleOf gives each token the first-boot ports of its device's site and signs
+// what the device will get.
+func bundleOf(p *pki.PKI, inv inventory.Inventory, tokens []client.EnrolmentToken) (client.EnrolmentBundle, error) {
+	head := p.Bundle("", "", "")
+	out := client.EnrolmentBundle{EnrolURL: head.EnrolURL, Channel: head.Channel, CAURL: head.CAURL, RootPEM: head.RootPEM, Tokens: tokens}
+	x := inv.Index()
+	for i := range tokens {
+		t := &tokens[i]
+		b := head
+		b.Device, b.Serial, b.Token = t.Device, t.Serial, t.Token
+		d, _ := x.Device(t.Device)
+		for _, k := range x.SiteCircuits(d.Site) {
+			if k.Port != "" {
+				b.Ports = append(b.Ports, enrol.Port{
+					Name: string(k.ID), Kind: k.Kind, Port: k.Port, Addressing: k.Addressing, Address: k.Address, Gateway: k.Gateway, MTU: k.MTU,
+				})
+			}
+		}
+		b, err := p.SignBundle(b)
+		if err != nil {
+			return client.EnrolmentBundle{}, err
+		}
+		out.Signer, t.Signature = b.Signer, b.Signature
+		for _, port := range b.Ports {
+			t.Ports = append(t.Ports, client.BootPort(port))
+		}
+	}
+	return out, nil
 }
 
 // choose finds the devices asked for; all faults come at once.

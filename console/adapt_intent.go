@@ -115,9 +115,18 @@ func (i *Intents) Propose(ctx context.Context, want client.NewRevision, author s
 	return i.info(ctx, r)
 }
 
-// store signs and appends a revision. One that does not compile is refused: it
-// could never be rolled out.
+// store appends a new revision.
 func (i *Intents) store(ctx context.Context, content inventory.Inventory, author, message string) (intent.Revision, error) {
+	r, err := i.prepare(ctx, content, author, message)
+	if err != nil {
+		return intent.Revision{}, err
+	}
+	return r, i.src.Store.Append(ctx, r)
+}
+
+// prepare makes and signs the next revision. One that does not compile is
+// refused: it could never be rolled out.
+func (i *Intents) prepare(ctx context.Context, content inventory.Inventory, author, message string) (intent.Revision, error) {
 	last, err := i.src.Store.Latest(ctx)
 	if err != nil && !errors.Is(err, inventory.ErrNotFound) {
 		return intent.Revision{}, fmt.Errorf("read the last revision: %w", err)
@@ -132,7 +141,7 @@ func (i *Intents) store(ctx context.Context, content inventory.Inventory, author
 	if r, err = intent.Sign(r, i.src.Signer, i.src.KeyID); err != nil {
 		return intent.Revision{}, fmt.Errorf("sign revision %d: %w", r.Number, err)
 	}
-	return r, i.src.Store.Append(ctx, r)
+	return r, nil
 }
 
 // Return stores a new revision with the content of an earlier one, for a failed

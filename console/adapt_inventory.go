@@ -60,9 +60,9 @@ func (k *KeptInventory) Import(ctx context.Context, doc []byte, base uint64, dry
 	if next.Org != k.org {
 		return client.ImportResult{}, inventory.Faults{{File: "inventory.yaml", Field: "org", Text: fmt.Sprintf("organisation %q; this controller belongs to %q", next.Org, k.org)}}
 	}
-	inForce, version, err := k.store.Load(ctx)
+	inForce, version, err := k.fresh(ctx)
 	if err != nil {
-		return client.ImportResult{}, fmt.Errorf("read the inventory: %w", err)
+		return client.ImportResult{}, err
 	}
 	if !dryRun && base != version {
 		return client.ImportResult{}, fmt.Errorf("import the inventory: version %d is in force, not %d: %w", version, base, inventory.ErrConflict)
@@ -77,9 +77,24 @@ func (k *KeptInventory) Import(ctx context.Context, doc []byte, base uint64, dry
 	if res.Version, err = k.store.Replace(ctx, base, next); err != nil {
 		return client.ImportResult{}, fmt.Errorf("import the inventory: %w", err)
 	}
-	k.mu.Lock()
-	k.inv, k.version, k.read = next, res.Version, time.Now()
-	k.mu.Unlock()
-	k.changed(ctx, next, res.Version)
+	k.replaced(ctx, next, res.Version)
 	return res, nil
+}
+
+// replaced takes up what has been stored and tells those who keep something of
+// it.
+func (k *KeptInventory) replaced(ctx context.Context, inv inventory.Inventory, version uint64) {
+	k.mu.Lock()
+	k.inv, k.version, k.read = inv, version, time.Now()
+	k.mu.Unlock()
+	k.changed(ctx, inv, version)
+}
+
+// fresh reads the inventory from the store, for a write.
+func (k *KeptInventory) fresh(ctx context.Context) (inventory.Inventory, uint64, error) {
+	inv, version, err := k.store.Load(ctx)
+	if err != nil {
+		return inventory.Inventory{}, 0, fmt.Errorf("read the inventory: %w", err)
+	}
+	return inv, version, nil
 }

@@ -37,6 +37,18 @@ type Devices interface {
 	Device(ctx context.Context, id inventory.DeviceID) (client.Device, error)
 }
 
+// Boots tells how devices came up.
+type Boots interface {
+	// Timeline is empty, without an error, for a device of which nothing is known.
+	Timeline(ctx context.Context, id inventory.DeviceID) (client.Timeline, error)
+}
+
+// Replacements puts one device in the place of another.
+type Replacements interface {
+	// Replace does all of it or, with an error, nothing.
+	Replace(ctx context.Context, want client.NewReplacement, by string) (client.Replacement, error)
+}
+
 // Certificates is the PKI.
 type Certificates interface {
 	// Enrol makes one-time tokens; no devices means all in service that are

@@ -27,6 +27,8 @@ const Prefix = "/api/v1"
 
 // Deps are required unless said otherwise.
 type Deps struct {
+	Boots        Boots        // nil: nobody keeps them
+	Replacements Replacements // nil: no device can be replaced
 	People       *people.Directory
 	Audit        Audit
 	Inventory    Inventory
@@ -138,6 +140,7 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	c.api.UseMiddleware(c.guard)
 	c.registerPeople()
 	c.registerInventory()
+	c.registerDevices()
 	c.registerCertificates()
 	c.registerIntent()
 	c.registerDecisions()

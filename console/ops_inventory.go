@@ -47,12 +47,6 @@ func (c *Console) registerInventory() {
 		}
 		return nil, fmt.Errorf("site %q: %w", in.ID, inventory.ErrNotFound)
 	})
-	read(c, get("/devices", "list-devices", "inventory", "Devices, declared and observed"), func(ctx context.Context, _ *nothing) (*answer[[]client.Device], error) {
-		return listed(c.deps.Devices.Devices(ctx))
-	})
-	read(c, get("/devices/{id}", "get-device", "inventory", "One device"), func(ctx context.Context, in *byID) (*answer[client.Device], error) {
-		return answered(c.deps.Devices.Device(ctx, inventory.DeviceID(in.ID)))
-	})
 	read(c, get("/circuits", "list-circuits", "inventory", "Circuits"), func(ctx context.Context, _ *nothing) (*answer[[]inventory.Circuit], error) {
 		inv, _, err := c.deps.Inventory.Load(ctx)
 		return listed(inv.Circuits, err)

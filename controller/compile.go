@@ -16,9 +16,22 @@ const (
 	// wireGuardOverhead is the worst case in bytes: outer IPv6 40, UDP 8,
 	// WireGuard data header and tag 32.
 	wireGuardOverhead = 80
-	// basePort is the hub's first UDP port. A site's n-th circuit uses
-	// basePort+n, because one WireGuard interface knows a peer's key only once.
+	// ipsecOverhead is the worst case in bytes of VXLAN in ESP with AES-GCM in
+	// UDP, rounded up for PPPoE and padding; ipsecMaxMTU is the largest inner MTU
+	// that fits strongSwan's userspace ESP interface of 1400 bytes. An edge
+	// refuses what exceeds either.
+	ipsecOverhead = 150
+	ipsecMaxMTU   = 1350
+	// ipsecPort is where both ends speak ESP in UDP (RFC 3948).
+	ipsecPort = 4500
+	// basePort is the hub's first UDP port. The port names the pair of the
+	// site's n-th circuit, because one WireGuard interface knows a peer's key only
+	// once, and the hub's circuit, because an interface sends by one circuit: its
+	// mark, as WireGuard's own memory of the address it was asked at does not
+	// survive UDP receive offload.
 	basePort = 51820
+	// portsPerCircuit bounds the circuits of a site.
+	portsPerCircuit = 8
 	// baseASN starts the private 4-byte range (RFC 6996). The low 24 bits of
 	// the loopback are added: stable, and unique as loopbacks are.
 	baseASN  = 4200000000
@@ -94,9 +107,9 @@ func (ix *index) compile(id inventory.DeviceID) (edge.Config, error) {
 	if b := ix.blocks[site.ID]; !b[0].IsValid() || !b[1].IsValid() {
 		return edge.Config{}, fmt.Errorf("compile %s: %w: site %s lacks its IPv4 or IPv6 block; allocate addresses before making a revision", id, inventory.ErrInvalid, site.ID)
 	}
-	cfg := edge.Config{Device: id, Site: site.ID, Role: d.Role, Loopback: loopback}
+	cfg := edge.Config{Device: id, Site: site.ID, Role: d.Role, Loopback: loopback, Classes: ix.classes}
 	for _, c := range ix.circuits[site.ID] {
-		cfg.Circuits = append(cfg.Circuits, edge.Circuit{Name: string(c.ID), Kind: c.Kind, UpBPS: c.UpBPS, MTU: c.MTU})
+		cfg.Circuits = append(cfg.Circuits, circuit(c))
 	}
 	slices.SortFunc(cfg.Circuits, func(a, b edge.Circuit) int { return cmp.Compare(a.Name, b.Name) })
 	cfg.BGP = edge.BGP{ASN: asn(loopback), RouterID: loopback, Networks: ix.networks(d)}
@@ -104,8 +117,14 @@ func (ix *index) compile(id inventory.DeviceID) (edge.Config, error) {
 	if err != nil {
 		return edge.Config{}, fmt.Errorf("compile %s: %w", id, err)
 	}
-	cfg.Segments = segs
-	if err := ix.addTunnels(&cfg, d); err != nil {
+	var faults []error
+	cfg.Legacy, err = legacy(site, segs)
+	faults = append(faults, err)
+	cfg.Segments, err = ix.attach(site, segs, cfg.Legacy)
+	faults = append(faults, err)
+	cfg.Uplinks, err = ix.uplinks(d, site)
+	faults = append(faults, err, ix.addTunnels(&cfg, d))
+	if err := errors.Join(faults...); err != nil {
 		return edge.Config{}, fmt.Errorf("compile %s: %w", id, err)
 	}
 	cfg.Rules = ix.rules(d, segs)
@@ -155,13 +174,19 @@ func (ix *index) tunnel(l link, d *inventory.Device) (edge.Tunnel, error) {
 	if there == nil || !there.Address.IsValid() {
 		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s: hub site %s has no circuit with a static address", inventory.ErrInvalid, l.name(), l.hub.Site)
 	}
-	mtu := min(l.circuit.MTU, there.MTU) - wireGuardOverhead
+	room := min(l.circuit.MTU, there.MTU)
+	kind, mtu, port := edge.WireGuard, room-wireGuardOverhead, uint16(basePort+portsPerCircuit*ix.place(there)+l.order)
+	if l.order >= portsPerCircuit {
+		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s: site %s has over %d circuits; the hub has no port for it", inventory.ErrInvalid, l.name(), l.site.ID, portsPerCircuit)
+	}
+	if l.circuit.Overlay == inventory.OverlayIPsec {
+		kind, mtu, port = edge.IPsec, min(room-ipsecOverhead, ipsecMaxMTU), ipsecPort
+	}
 	if mtu < 1280 { // RFC 8200 §5: IPv6 needs it
 		return edge.Tunnel{}, fmt.Errorf("%w: tunnel %s: circuits of MTU %d and %d leave %d bytes; IPv6 needs 1280", inventory.ErrInvalid, l.name(), l.circuit.MTU, there.MTU, mtu)
 	}
 	edgeEnd, hubEnd := inventory.TunnelEnds(block)
-	t := edge.Tunnel{Name: l.name(), Kind: edge.WireGuard, MTU: mtu, Preference: l.preference()}
-	port := uint16(basePort + l.order)
+	t := edge.Tunnel{Name: l.name(), Kind: kind, MTU: mtu, Preference: l.preference()}
 	if d == l.hub {
 		t.Circuit, t.Peer, t.ListenPort = string(there.ID), l.edge.ID, port
 		t.Local, t.Remote = netip.PrefixFrom(hubEnd, 31), edgeEnd
@@ -194,9 +219,21 @@ func (ix *index) hubCircuit(l link) *inventory.Circuit {
 	return primary
 }
 
+// place numbers c among its site's circuits by id: another circuit's role or
+// cost does not move it.
+func (ix *index) place(c *inventory.Circuit) (n int) {
+	for _, o := range ix.circuits[c.Site] {
+		if o.ID < c.ID {
+			n++
+		}
+	}
+	return n
+}
+
 // networks is what a device originates: its site's blocks, its loopback, and
 // applications of its site with addresses of their own. Applications without a
-// site are behind every hub.
+// site are behind every hub: one with uplinks learns from them which it reaches,
+// one without originates them all.
 func (ix *index) networks(d *inventory.Device) []netip.Prefix {
 	b := ix.blocks[d.Site]
 	out := valid(b[0], b[1])
@@ -205,14 +242,20 @@ func (ix *index) networks(d *inventory.Device) []netip.Prefix {
 	}
 	out = append(out, ix.siteApps[d.Site]...)
 	if d.Role == inventory.RoleHub {
-		out = append(out, ix.siteApps[""]...)
+		for _, p := range ix.siteApps[""] {
+			if len(ix.sites[d.Site].Uplinks) == 0 || !slices.Contains(ix.beyond, p) {
+				out = append(out, p)
+			}
+		}
 	}
 	return sortPrefixes(out)
 }
 
-// contract asks an edge for BFD on its tunnels and for the hubs' loopbacks. A
-// hub is asked for nothing of its wards: one ward in trouble must not undo a
-// change for all.
+// contract asks an edge for BFD on its tunnels and for the hubs' loopbacks,
+// and, where it has an address in the management segment to ask from, for what
+// that segment may reach: the name servers and two critical services. A hub is
+// asked for nothing of its wards: one ward in trouble must not undo a change
+// for all.
 func (ix *index) contract(cfg edge.Config, site *inventory.Site) edge.Contract {
 	var c edge.Contract
 	if cfg.Role == inventory.RoleHub {
@@ -229,6 +272,9 @@ func (ix *index) contract(cfg edge.Config, site *inventory.Site) edge.Contract {
 		}
 	}
 	c.Prefixes = sortPrefixes(c.Prefixes)
+	if slices.ContainsFunc(cfg.Segments, func(s edge.Segment) bool { return s.Kind == inventory.Mgmt && s.Port != "" }) {
+		c.DNS, c.Services = ix.dns[inventory.Mgmt], ix.critical
+	}
 	return c
 }
 

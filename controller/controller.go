@@ -20,7 +20,7 @@ import (
 )
 
 // Deps are what a Controller cannot work without. All are required but Audit,
-// Keys and Reg.
+// Keys, Reached and Reg.
 type Deps struct {
 	Store     Store
 	Revisions Revisions
@@ -40,8 +40,12 @@ type Deps struct {
 	// Audit records what the controller did by itself; what is "drift",
 	// "rollout.halted", "rollout.returned", "rollout.overdue" or "rollout.paused".
 	Audit func(ctx context.Context, what, object, reason string)
-	Log   *slog.Logger
-	Reg   prometheus.Registerer // nil: metrics work, nobody collects them
+	// Reached is told how far a device has come with what is assigned to it, at
+	// every pass that pushes or finds it in force; step is [StepPush] or
+	// [StepConfirm], err why it got no further. It must be quick.
+	Reached func(ctx context.Context, id inventory.DeviceID, step string, err error)
+	Log     *slog.Logger
+	Reg     prometheus.Registerer // nil: metrics work, nobody collects them
 }
 
 // Config holds the knobs; zero means default.
@@ -122,6 +126,9 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	}
 	if deps.Audit == nil {
 		deps.Audit = func(context.Context, string, string, string) {}
+	}
+	if deps.Reached == nil {
+		deps.Reached = func(context.Context, inventory.DeviceID, string, error) {}
 	}
 	return &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),

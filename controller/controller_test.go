@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,6 +125,31 @@ func TestUnverifiedPushHalts(t *testing.T) {
 		s, err := l.Status(ward)
 		if err != nil || s.Outcome != "held" || s.InSync() {
 			t.Errorf("Status() = %+v, %v", s, err)
+		}
+	})
+}
+
+// A device that takes a push back because its health contract fails says which
+// check did, within a minute, and so does the rollout.
+func TestRevertNamesTheFailedCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inv := town(3)
+		w := newWorld(t, inv)
+		l := w.start(Config{})
+		defer l.end()
+		ward := wardOf(t, inv)
+		tunnel := mustCompile(t, 1, inv).Devices[ward].Config.Tunnels[0].Name
+		w.devices[ward].Break(fake.Faults{Down: map[string]bool{tunnel: true}, Unhealthy: []string{"dns/10.64.0.53"}})
+		start := time.Now()
+		if _, err := l.StartRollout(t.Context(), 1, "lan"); err != nil {
+			t.Fatal(err)
+		}
+		r := l.wait(1, 5*time.Minute, RolloutHalted)
+		if !strings.Contains(r.Reason, "dns/10.64.0.53") {
+			t.Errorf("the rollout halted for %q, which does not name the failed check", r.Reason)
+		}
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("known after %s", took)
 		}
 	})
 }

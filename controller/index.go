@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
 )
 
@@ -28,6 +29,10 @@ type index struct {
 	overlay  []netip.Prefix                      // everything that may be reached through a tunnel
 	sitePool []netip.Prefix                      // the site pools alone
 	zones    map[inventory.SegmentKind][]netip.Prefix
+	beyond   []netip.Prefix // applications without a site and outside the pools: behind the uplinks
+	classes  []edge.Class
+	dns, ntp map[inventory.SegmentKind][]netip.Addr // servers that a segment may ask
+	critical []netip.AddrPort                       // services that tell whether a site can work
 }
 
 // link is one tunnel before it has ends: an edge circuit and a hub.
@@ -64,6 +69,8 @@ func newIndex(inv *inventory.Inventory) (*index, error) {
 		siteApps: map[inventory.SiteID][]netip.Prefix{},
 		members:  map[inventory.DeviceID][]link{},
 		zones:    map[inventory.SegmentKind][]netip.Prefix{},
+		dns:      map[inventory.SegmentKind][]netip.Addr{},
+		ntp:      map[inventory.SegmentKind][]netip.Addr{},
 	}
 	var errs []error
 	for i := range inv.Sites {
@@ -79,6 +86,8 @@ func newIndex(inv *inventory.Inventory) (*index, error) {
 	}
 	errs = append(errs, ix.placeAddresses()...)
 	ix.placeApplications()
+	ix.placeServers()
+	errs = append(errs, ix.placeClasses()...)
 	errs = append(errs, ix.placeLinks()...)
 	errs = append(errs, ix.placeZones()...)
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
@@ -170,6 +179,11 @@ func (ix *index) placeApplications() {
 	}
 	for id, ps := range ix.siteApps {
 		ix.siteApps[id] = sortPrefixes(ps)
+	}
+	for _, p := range ix.siteApps[""] {
+		if !slices.ContainsFunc(ix.sitePool, p.Overlaps) {
+			ix.beyond = append(ix.beyond, p)
+		}
 	}
 	ix.overlay = sortPrefixes(ix.overlay)
 }

@@ -131,13 +131,14 @@ func (d *DevicePlan) fill(have edge.Config, had bool, want edge.Config) {
 }
 
 // keepOld gives want with everything of old that want drops: tunnels with
-// their sessions, originated networks, and what rules let pass. It is the
+// their sessions, uplinks, originated networks, and what rules let pass. It is the
 // additions stage of a hub. Nothing old is taken away by it.
 func keepOld(want, old edge.Config) edge.Config {
 	want.Circuits = merge(want.Circuits, old.Circuits, func(c edge.Circuit) string { return c.Name })
 	want.Tunnels = merge(want.Tunnels, old.Tunnels, func(t edge.Tunnel) string { return t.Name })
 	want.BGP.Neighbours = merge(want.BGP.Neighbours, old.BGP.Neighbours, func(n edge.Neighbour) string { return n.Tunnel })
 	want.BGP.Networks = sortPrefixes(slices.Concat(want.BGP.Networks, old.BGP.Networks))
+	want.Uplinks = merge(want.Uplinks, old.Uplinks, func(u edge.Uplink) string { return u.Name })
 	want.Segments = merge(want.Segments, old.Segments, func(s edge.Segment) string { return string(s.Kind) })
 	want.Rules = mergeRules(want.Rules, old.Rules)
 	return want
@@ -198,9 +199,17 @@ func mergeRules(want, old []edge.Rule) []edge.Rule {
 	return out
 }
 
-// covers says whether everything r lets pass, w lets pass as well.
+// covers says whether everything r lets pass, w lets pass as well. On the way
+// to the internet no destination means all of it and no port means all ports,
+// which no list of either covers.
 func covers(w, r edge.Rule) bool {
-	return containsAll(w.Src, r.Src) && containsAll(w.Dst, r.Dst) && containsAll(w.Ports, r.Ports)
+	if w.Internet != r.Internet || !containsAll(w.Src, r.Src) || !containsAll(w.Dst, r.Dst) {
+		return false
+	}
+	if len(w.Ports) == 0 || len(r.Ports) == 0 {
+		return len(w.Ports) == 0 && (w.Internet || len(r.Ports) == 0)
+	}
+	return containsAll(w.Ports, r.Ports)
 }
 
 func containsAll[T comparable](all, some []T) bool {

@@ -69,7 +69,7 @@ func (c *Controller) reconcile(ctx context.Context, d *device) (Result, error) {
 		return stop("gate", err)
 	}
 	if pending == "" && st.Commit != "" {
-		if err := c.reverted(ctx, d, want, st); err != nil {
+		if err := c.reverted(ctx, d, dev, want, st); err != nil {
 			return stop("verify", err)
 		}
 	}
@@ -119,11 +119,13 @@ func (c *Controller) push(ctx context.Context, d *device, dev Driver, st Status,
 	}
 	c.deps.Log.InfoContext(ctx, "pushing", "device", d.id, "rev", p.rev)
 	if err := dev.Apply(ctx, p.commit, signed, c.cfg.Revert); err != nil {
+		c.deps.Reached(ctx, d.id, StepPush, err)
 		if errors.Is(err, edge.ErrRejected) {
 			err = c.giveUp(ctx, d, p, err)
 		}
 		return stop("push", err)
 	}
+	c.deps.Reached(ctx, d.id, StepPush, nil)
 	return c.finish(ctx, d, dev, p, "confirmed")
 }
 
@@ -132,12 +134,16 @@ func (c *Controller) finish(ctx context.Context, d *device, dev Driver, p push, 
 	stop := func(step string, err error) (Result, error) { return Result{}, &StepError{d.id, step, err} }
 	if err := c.verify(ctx, d, dev, p); err != nil {
 		stopped := ctx.Err() != nil && !errors.Is(context.Cause(ctx), errOver)
+		if !stopped {
+			c.deps.Reached(ctx, d.id, StepConfirm, err)
+		}
 		if !stopped && !errors.Is(err, edge.ErrUnreachable) {
 			err = c.giveUp(ctx, d, p, err) // not confirmed: the device reverts itself
 		}
 		return stop("verify", err)
 	}
 	if err := dev.Confirm(ctx, p.commit); err != nil {
+		c.deps.Reached(ctx, d.id, StepConfirm, err)
 		if errors.Is(err, edge.ErrRejected) {
 			err = c.giveUp(ctx, d, p, err)
 		}
@@ -151,6 +157,7 @@ func (c *Controller) finish(ctx context.Context, d *device, dev Driver, p push, 
 		return stop("journal", err)
 	}
 	c.metrics.pushes.WithLabelValues(result).Inc()
+	c.deps.Reached(ctx, d.id, StepConfirm, nil)
 	return Result{Changed: true}, nil
 }
 
@@ -174,9 +181,20 @@ func (c *Controller) giveUp(ctx context.Context, d *device, p push, why error) e
 // be the config's: a device that loses its channel each time reverts each time.
 const mostLost = 2
 
-// reverted counts a push that is neither in force nor pending, and of which we
-// did not hear: it never arrived, or the device took it back.
-func (c *Controller) reverted(ctx context.Context, d *device, want *Want, st Status) error {
+// reverted judges a push that is neither in force nor pending, and of which we
+// did not hear: it never arrived, or the device took it back. A device that
+// says its health contract failed has a faulty config, but for the channel,
+// which fails with us too; what ended otherwise is counted.
+func (c *Controller) reverted(ctx context.Context, d *device, dev Driver, want *Want, st Status) error {
+	state, err := dev.State(ctx)
+	if err != nil {
+		return err
+	}
+	p := push{commit: st.Commit, rev: st.Target.Revision, want: want}
+	said := took(state, st.Commit, "the config may cut the management channel")
+	if r := state.LastRevert; r != nil && r.Commit == st.Commit && slices.ContainsFunc(r.Failed, func(item string) bool { return item != edge.ChannelItem }) {
+		return c.giveUp(ctx, d, p, fmt.Errorf("the device has reverted by itself: %s", said))
+	}
 	c.mu.Lock()
 	d.lost++
 	n := d.lost
@@ -184,8 +202,7 @@ func (c *Controller) reverted(ctx context.Context, d *device, want *Want, st Sta
 	if n < mostLost {
 		return nil
 	}
-	p := push{commit: st.Commit, rev: st.Target.Revision, want: want}
-	return c.giveUp(ctx, d, p, fmt.Errorf("%d pushes ended without an answer and are not in force: the config may cut the management channel", n))
+	return c.giveUp(ctx, d, p, fmt.Errorf("%d pushes ended without an answer and are not in force: %s", n, said))
 }
 
 // settled records that the device runs, confirmed, what is wanted.
@@ -201,6 +218,7 @@ func (c *Controller) settled(ctx context.Context, d *device, st Status, have edg
 	if err != nil {
 		return Result{}, &StepError{d.id, "journal", err}
 	}
+	c.deps.Reached(ctx, d.id, StepConfirm, nil)
 	return res, nil
 }
 

@@ -36,7 +36,8 @@ func (ix *index) segments(site *inventory.Site) ([]edge.Segment, error) {
 // hubs and not every edge. A hub is exact: it lets through only from the
 // permitted segments of all sites to the application, or to that segment of
 // all sites. Since every path between sites crosses a hub, the exact rule holds
-// everywhere.
+// everywhere. To the internet every site goes by its own circuits: such a permit
+// gives no rule for what comes through a tunnel.
 func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
 	out := []edge.Rule{}
 	for i := range ix.inv.Permits {
@@ -51,13 +52,19 @@ func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
 				continue
 			}
 			dst := ix.sitePool
-			if app != nil {
+			switch {
+			case app != nil:
 				dst = sortPrefixes(slices.Clone(app.Prefixes))
+			case p.ToInternet:
+				dst, ports = []netip.Prefix{}, append([]inventory.PortRange{}, p.Ports...)
 			}
-			out = append(out, edge.Rule{Permit: p.ID, From: s.Kind, Src: valid(s.V4, s.V6), Dst: dst, Ports: ports})
+			out = append(out, edge.Rule{
+				Permit: p.ID, From: s.Kind, Src: valid(s.V4, s.V6), Dst: dst, Ports: ports,
+				Class: ix.classOf(p, app), Internet: p.ToInternet,
+			})
 		}
 		if r, ok := ix.inbound(p, app, d, own); ok {
-			r.Ports = ports
+			r.Ports, r.Class = ports, ix.classOf(p, app)
 			out = append(out, r)
 		}
 	}
@@ -70,6 +77,9 @@ func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
 // inbound is the rule for flows of permit p that arrive through a tunnel.
 func (ix *index) inbound(p *inventory.Permit, app *inventory.Application, d *inventory.Device, own []edge.Segment) (edge.Rule, bool) {
 	r := edge.Rule{Permit: p.ID}
+	if p.ToInternet {
+		return r, false
+	}
 	if d.Role == inventory.RoleHub {
 		for _, k := range p.From {
 			r.Src = append(r.Src, ix.zones[k]...)

@@ -40,7 +40,7 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && state.Pending != p.commit:
-			return fmt.Errorf("the device has reverted by itself: its health contract failed (it runs %.12s)", state.Hash)
+			return fmt.Errorf("the device has reverted by itself: %s (it runs %.12s)", took(state, p.commit, "its health contract failed"), state.Hash)
 		}
 		down := c.demanded(d, p)
 		judge(down, state.Tunnels)
@@ -58,6 +58,15 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 		case <-tick.C:
 		}
 	}
+}
+
+// took says why the device took the commit back, with the failed checks of its
+// health contract; or else, when it says nothing of this commit.
+func took(state edge.State, commit edge.CommitID, otherwise string) string {
+	if r := state.LastRevert; r != nil && r.Commit == commit {
+		return r.String()
+	}
+	return otherwise
 }
 
 // carries says whether a tunnel carries traffic: keys agreed, BFD up, routes

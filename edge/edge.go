@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -45,9 +46,13 @@ type Config struct {
 	Circuits []Circuit            `json:"circuits"`
 	Tunnels  []Tunnel             `json:"tunnels"`
 	BGP      BGP                  `json:"bgp"`
+	Uplinks  []Uplink             `json:"uplinks,omitempty"`
 	Segments []Segment            `json:"segments,omitempty"`
-	Rules    []Rule               `json:"rules"` // what may pass; all else is denied
-	Contract Contract             `json:"contract"`
+	// Legacy are prefixes kept behind 1:1 translation until renumbered.
+	Legacy   []Translation `json:"legacy,omitempty"`
+	Classes  []Class       `json:"classes,omitempty"` // strictest latency first
+	Rules    []Rule        `json:"rules"`             // what may pass; all else is denied
+	Contract Contract      `json:"contract"`
 }
 
 // Circuit is a WAN port of the device.
@@ -56,6 +61,44 @@ type Circuit struct {
 	Kind  inventory.CircuitKind `json:"kind"`
 	UpBPS inventory.BitRate     `json:"up_bps"`
 	MTU   int                   `json:"mtu"` // bytes
+	// Port is the box's network interface; empty where the host has none of
+	// its own (a simulated one).
+	Port       string               `json:"port,omitempty"`
+	Addressing inventory.Addressing `json:"addressing,omitempty"` // static, or else the box asks by DHCP
+	Address    netip.Prefix         `json:"address,omitzero"`     // static only
+	Gateway    netip.Addr           `json:"gateway,omitzero"`     // static only
+}
+
+// Uplink is a hub's eBGP session with a router of the data centre, over a
+// port of its own and with BFD. The hub takes only Accept from it and announces
+// the sites' routes with a MED that is lower where its tunnel is preferred, so
+// that answers come back by the hub the question came by.
+type Uplink struct {
+	Name    string         `json:"name"`
+	Port    string         `json:"port"`
+	Local   netip.Prefix   `json:"local"`
+	Peer    netip.Addr     `json:"peer"`
+	PeerASN uint32         `json:"peer_asn"`
+	Accept  []netip.Prefix `json:"accept"`
+}
+
+// Translation maps Outside onto Inside one to one, both ways; the prefix
+// lengths are equal. Inside is what the hosts are configured with and is known
+// at this site only.
+type Translation struct {
+	Segment inventory.SegmentKind `json:"segment"`
+	Inside  netip.Prefix          `json:"inside"`
+	Outside netip.Prefix          `json:"outside"`
+}
+
+// Class is a service class: how its packets are marked and what path they need.
+type Class struct {
+	Name      string  `json:"name"`
+	DSCP      uint8   `json:"dscp"`       // RFC 2474 code point
+	Share     float64 `json:"share"`      // of the circuit's rate, guaranteed; ratio in (0,1]
+	LossRatio float64 `json:"loss_ratio"` // tolerable, in [0,1]
+	LatencyMS int     `json:"latency_ms"` // tolerable, one way
+	JitterMS  int     `json:"jitter_ms"`  // tolerable, peak to peak
 }
 
 // Tunnel is one overlay tunnel over one circuit. The hub's side has no
@@ -97,6 +140,29 @@ type Segment struct {
 	Kind inventory.SegmentKind `json:"kind"`
 	V4   netip.Prefix          `json:"v4"`
 	V6   netip.Prefix          `json:"v6"`
+	// Port is the box's network interface; empty where the host has none. The
+	// box is the first address of each prefix there.
+	Port string `json:"port,omitempty"`
+	// DHCP says how hosts get addresses; the zero value: they are static.
+	DHCP DHCP         `json:"dhcp,omitzero"`
+	DNS  []netip.Addr `json:"dns,omitempty"` // where the box forwards this segment's queries
+	NTP  []netip.Addr `json:"ntp,omitempty"` // where the box takes the time it serves
+}
+
+// DHCP is address assignment in one segment: a server with a range, or a relay.
+type DHCP struct {
+	From         netip.Addr    `json:"from,omitzero"` // first dynamic address
+	To           netip.Addr    `json:"to,omitzero"`
+	LeaseSeconds int           `json:"lease_seconds,omitempty"`
+	Relay        netip.Addr    `json:"relay,omitzero"` // the server; then there is no range
+	Reservations []Reservation `json:"reservations,omitempty"`
+}
+
+// Reservation binds an address to a host's interface.
+type Reservation struct {
+	MAC  string     `json:"mac"` // lower-case, colons
+	Addr netip.Addr `json:"addr"`
+	Name string     `json:"name,omitempty"`
 }
 
 // Rule lets the first packet of matching flows pass; replies follow by state.
@@ -106,13 +172,38 @@ type Rule struct {
 	Src    []netip.Prefix        `json:"src"`
 	Dst    []netip.Prefix        `json:"dst"`
 	Ports  []inventory.PortRange `json:"ports"`
+	Class  string                `json:"class,omitempty"` // service class of the flow
+	// Internet lets the segment out by the box's own circuits, translated;
+	// Dst is then empty and means all that is not ours.
+	Internet bool `json:"internet,omitempty"`
 }
 
 // Contract is the health contract: what must hold for the device to keep a
 // config. An item that did not hold before a change is not asked for after it.
 type Contract struct {
-	BFD      []string       `json:"bfd"`      // tunnel names whose BFD session must be up
-	Prefixes []netip.Prefix `json:"prefixes"` // that must be in the routing table
+	BFD      []string         `json:"bfd"`                // tunnel names whose BFD session must be up
+	Prefixes []netip.Prefix   `json:"prefixes"`           // that must be in the routing table
+	DNS      []netip.Addr     `json:"dns,omitempty"`      // servers that must answer
+	Services []netip.AddrPort `json:"services,omitempty"` // TCP services that must accept
+}
+
+// Items names every item, "bfd/<tunnel>", "prefix/<p>", "dns/<addr>",
+// "service/<addr:port>", in this order.
+func (c Contract) Items() []string {
+	items := make([]string, 0, len(c.BFD)+len(c.Prefixes)+len(c.DNS)+len(c.Services))
+	for _, t := range c.BFD {
+		items = append(items, "bfd/"+t)
+	}
+	for _, p := range c.Prefixes {
+		items = append(items, "prefix/"+p.String())
+	}
+	for _, a := range c.DNS {
+		items = append(items, "dns/"+a.String())
+	}
+	for _, a := range c.Services {
+		items = append(items, "service/"+a.String())
+	}
+	return items
 }
 
 // Hash is the config hash: lower-case hex SHA-256 of the canonical JSON.
@@ -158,6 +249,30 @@ type State struct {
 	Pending  CommitID      `json:"pending,omitempty"`
 	Epoch    uint64        `json:"epoch"` // credentials in force
 	Tunnels  []TunnelState `json:"tunnels"`
+	// LastRevert is the latest commit the device took back; nil: none.
+	LastRevert *Reverted `json:"last_revert,omitempty"`
+}
+
+// Reverted is a commit that the device took back after it was in force.
+type Reverted struct {
+	Commit   CommitID  `json:"commit"`
+	Revision uint64    `json:"revision"` // that was on trial
+	At       time.Time `json:"at"`
+	Why      string    `json:"why"`
+	// Failed are the items of the health contract that failed then, named as
+	// in [Contract.Items], and [ChannelItem].
+	Failed []string `json:"failed,omitempty"`
+}
+
+// ChannelItem is the device's own item of every contract: its management
+// channel is up, or was established anew since the change.
+const ChannelItem = "channel"
+
+func (r Reverted) String() string {
+	if len(r.Failed) == 0 {
+		return r.Why
+	}
+	return r.Why + ": " + strings.Join(r.Failed, ", ")
 }
 
 // TunnelState is one tunnel as observed.

@@ -29,9 +29,12 @@ const (
 	KindLoopback  Kind = "loopback"
 	KindCircuit   Kind = "circuit"
 	KindSegment   Kind = "segment"
+	KindLegacy    Kind = "legacy" // translation of a segment's old prefix
 	KindTunnel    Kind = "tunnel"
 	KindBGP       Kind = "bgp" // all of BGP but the neighbours
 	KindNeighbour Kind = "neighbour"
+	KindUplink    Kind = "uplink"
+	KindClass     Kind = "class"
 	KindRule      Kind = "rule"
 	KindContract  Kind = "contract"
 )
@@ -46,15 +49,18 @@ type Identity struct {
 // Value is what an [Op] puts in force: the one field its kind names. All are
 // nil when the verb is [Del].
 type Value struct {
-	Identity  *Identity   `json:"identity,omitempty"`
-	Loopback  *netip.Addr `json:"loopback,omitempty"`
-	Circuit   *Circuit    `json:"circuit,omitempty"`
-	Segment   *Segment    `json:"segment,omitempty"`
-	Tunnel    *Tunnel     `json:"tunnel,omitempty"`
-	BGP       *BGP        `json:"bgp,omitempty"` // Neighbours are empty
-	Neighbour *Neighbour  `json:"neighbour,omitempty"`
-	Rule      *Rule       `json:"rule,omitempty"`
-	Contract  *Contract   `json:"contract,omitempty"`
+	Identity  *Identity    `json:"identity,omitempty"`
+	Loopback  *netip.Addr  `json:"loopback,omitempty"`
+	Circuit   *Circuit     `json:"circuit,omitempty"`
+	Segment   *Segment     `json:"segment,omitempty"`
+	Legacy    *Translation `json:"legacy,omitempty"`
+	Tunnel    *Tunnel      `json:"tunnel,omitempty"`
+	BGP       *BGP         `json:"bgp,omitempty"` // Neighbours are empty
+	Neighbour *Neighbour   `json:"neighbour,omitempty"`
+	Uplink    *Uplink      `json:"uplink,omitempty"`
+	Class     *Class       `json:"class,omitempty"`
+	Rule      *Rule        `json:"rule,omitempty"`
+	Contract  *Contract    `json:"contract,omitempty"`
 }
 
 // Op is one step of a [Change].
@@ -149,12 +155,18 @@ func (v Value) any() any {
 		return *v.Circuit
 	case v.Segment != nil:
 		return *v.Segment
+	case v.Legacy != nil:
+		return *v.Legacy
 	case v.Tunnel != nil:
 		return *v.Tunnel
 	case v.BGP != nil:
 		return *v.BGP
 	case v.Neighbour != nil:
 		return *v.Neighbour
+	case v.Uplink != nil:
+		return *v.Uplink
+	case v.Class != nil:
+		return *v.Class
 	case v.Rule != nil:
 		return *v.Rule
 	case v.Contract != nil:
@@ -185,9 +197,12 @@ func (c Change) Apply(have Config) Config {
 	out.Device, out.Site, out.Role = id.Device, id.Site, id.Role
 	out.Circuits = applyList(c, circuits, have.Circuits)
 	out.Segments = applyList(c, segments, have.Segments)
+	out.Legacy = applyList(c, translations, have.Legacy)
 	out.Tunnels = applyList(c, tunnels, have.Tunnels)
 	out.BGP = speaker
 	out.BGP.Neighbours = applyList(c, neighbours, have.BGP.Neighbours)
+	out.Uplinks = applyList(c, uplinks, have.Uplinks)
+	out.Classes = applyList(c, classes, have.Classes)
 	out.Rules = applyList(c, rules, have.Rules)
 	return out
 }

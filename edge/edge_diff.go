@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -26,8 +27,11 @@ var (
 	circuits = list[Circuit]{
 		KindCircuit, func(c Circuit) string { return c.Name }, func(v *Value) **Circuit { return &v.Circuit },
 		func(_ map[string]inventory.DeviceID, c Circuit, changed []string) string {
-			if changed == nil {
+			switch {
+			case changed == nil:
 				return "will take down circuit " + c.Name
+			case anyOf(changed, "port", "addressing", "address", "gateway"):
+				return fmt.Sprintf("will interrupt circuit %s and its tunnels", c.Name)
 			}
 			return ""
 		},
@@ -35,11 +39,40 @@ var (
 	segments = list[Segment]{
 		KindSegment, func(s Segment) string { return string(s.Kind) }, func(v *Value) **Segment { return &v.Segment },
 		func(_ map[string]inventory.DeviceID, s Segment, changed []string) string {
-			if changed == nil {
+			switch {
+			case changed == nil:
 				return fmt.Sprintf("will take down segment %s", s.Kind)
+			case anyOf(changed, "v4", "v6"):
+				return fmt.Sprintf("will renumber segment %s: its hosts need new addresses", s.Kind)
+			case anyOf(changed, "port"):
+				return fmt.Sprintf("will move segment %s from port %s", s.Kind, cmp.Or(s.Port, "none"))
 			}
-			return fmt.Sprintf("will renumber segment %s: its hosts need new addresses", s.Kind)
+			return "" // leases, DNS and NTP change under running hosts
 		},
+	}
+	translations = list[Translation]{
+		KindLegacy, func(t Translation) string { return string(t.Segment) }, func(v *Value) **Translation { return &v.Legacy },
+		func(_ map[string]inventory.DeviceID, t Translation, changed []string) string {
+			if changed == nil {
+				return fmt.Sprintf("will stop translating %s of segment %s", t.Inside, t.Segment)
+			}
+			return fmt.Sprintf("will cut the flows of translated hosts in segment %s", t.Segment)
+		},
+	}
+	uplinks = list[Uplink]{
+		KindUplink, func(u Uplink) string { return u.Name }, func(v *Value) **Uplink { return &v.Uplink },
+		func(_ map[string]inventory.DeviceID, u Uplink, changed []string) string {
+			switch {
+			case changed == nil:
+				return fmt.Sprintf("will drop BGP to %s over uplink %s", u.Peer, u.Name)
+			case anyOf(changed, "port", "local", "peer", "peer_asn"):
+				return fmt.Sprintf("will reset BGP to %s over uplink %s", u.Peer, u.Name)
+			}
+			return "" // what is accepted is policy
+		},
+	}
+	classes = list[Class]{
+		kind: KindClass, key: func(c Class) string { return c.Name }, field: func(v *Value) **Class { return &v.Class },
 	}
 	tunnels = list[Tunnel]{
 		KindTunnel, func(t Tunnel) string { return t.Name }, func(v *Value) **Tunnel { return &v.Tunnel },
@@ -100,6 +133,7 @@ func Diff(have, want Config) Change {
 		func([]string) string { return fmt.Sprintf("will move the device's address %s", have.Loopback) })
 	c = diffList(c, circuits, have.Circuits, want.Circuits, peers)
 	c = diffList(c, segments, have.Segments, want.Segments, peers)
+	c = diffList(c, translations, have.Legacy, want.Legacy, peers)
 	c = diffList(c, tunnels, have.Tunnels, want.Tunnels, peers)
 	speaker := func(b BGP) BGP { b.Neighbours = nil; return b }
 	c = diffOne(c, KindBGP, speaker(have.BGP), speaker(want.BGP), func(v *Value) **BGP { return &v.BGP },
@@ -110,6 +144,8 @@ func Diff(have, want Config) Change {
 			return ""
 		})
 	c = diffList(c, neighbours, have.BGP.Neighbours, want.BGP.Neighbours, peers)
+	c = diffList(c, uplinks, have.Uplinks, want.Uplinks, peers)
+	c = diffList(c, classes, have.Classes, want.Classes, peers)
 	c = diffList(c, rules, have.Rules, want.Rules, peers)
 	return diffOne(c, KindContract, have.Contract, want.Contract, func(v *Value) **Contract { return &v.Contract }, nil)
 }
@@ -266,6 +302,14 @@ func same(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Slice && a.Len() == 0 && b.Len() == 0 {
 		return true
 	}
+	if isRecord(a) {
+		for i := range a.NumField() {
+			if !same(a.Field(i), b.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
 	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
@@ -289,6 +333,9 @@ func show(v reflect.Value) any {
 	}
 	if v.IsZero() && (v.Kind() == reflect.String || v.Kind() == reflect.Struct) {
 		return "none"
+	}
+	if isRecord(v) {
+		return "{" + describe(v.Interface(), "") + "}"
 	}
 	return v.Interface()
 }

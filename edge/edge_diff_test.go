@@ -39,7 +39,10 @@ func golden(t *testing.T, name, got string) {
 func ward() Config {
 	return Config{
 		Device: "e-26740", Site: "s-26740", Role: inventory.RoleEdge, Loopback: netip.MustParseAddr("172.16.0.7"),
-		Circuits: []Circuit{{Name: "c-26740-a", Kind: inventory.FTTH, UpBPS: 100 * inventory.Mbps, MTU: 1500}},
+		Circuits: []Circuit{{
+			Name: "c-26740-a", Kind: inventory.FTTH, UpBPS: 100 * inventory.Mbps, MTU: 1500, Port: "eth0",
+			Addressing: inventory.Static, Address: netip.MustParsePrefix("198.51.100.2/30"), Gateway: netip.MustParseAddr("198.51.100.1"),
+		}},
 		Tunnels: []Tunnel{{
 			Name: "c-26740-a--hub-1", Kind: WireGuard, Circuit: "c-26740-a", Peer: "hub-1",
 			Endpoint: netip.MustParseAddrPort("203.0.113.1:51820"), ListenPort: 51821, Local: netip.MustParsePrefix("172.17.0.1/31"),
@@ -50,12 +53,29 @@ func ward() Config {
 			ASN: 4200026740, RouterID: netip.MustParseAddr("172.16.0.7"), Networks: []netip.Prefix{netip.MustParsePrefix("10.64.16.0/20")},
 			Neighbours: []Neighbour{{Tunnel: "c-26740-a--hub-1", Addr: netip.MustParseAddr("172.17.0.0"), ASN: 4200000001, Preference: 200, BFDMinMS: 300, BFDMult: 3}},
 		},
-		Segments: []Segment{{Kind: inventory.Staff, V4: netip.MustParsePrefix("10.64.16.0/23"), V6: netip.MustParsePrefix("fd00:64:1::/64")}},
+		Segments: []Segment{{
+			Kind: inventory.Staff, V4: netip.MustParsePrefix("10.64.16.0/23"), V6: netip.MustParsePrefix("fd00:64:1::/64"), Port: "eth2",
+			DHCP: DHCP{
+				From: netip.MustParseAddr("10.64.16.128"), To: netip.MustParseAddr("10.64.16.254"), LeaseSeconds: 3600, Relay: netip.MustParseAddr("10.64.10.67"),
+				Reservations: []Reservation{{MAC: "02:00:00:00:00:01", Addr: netip.MustParseAddr("10.64.16.20"), Name: "printer"}},
+			},
+			DNS: []netip.Addr{netip.MustParseAddr("10.64.10.53")}, NTP: []netip.Addr{netip.MustParseAddr("10.64.10.123")},
+		}},
+		Legacy: []Translation{{Segment: inventory.Staff, Inside: netip.MustParsePrefix("192.168.1.0/24"), Outside: netip.MustParsePrefix("10.64.17.0/24")}},
+		Uplinks: []Uplink{{
+			Name: "dc", Port: "eth3", Local: netip.MustParsePrefix("198.18.0.2/30"), Peer: netip.MustParseAddr("198.18.0.1"), PeerASN: 65010,
+			Accept: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+		}},
+		Classes: []Class{{Name: "voice", DSCP: 46, Share: 0.3, LossRatio: 0.01, LatencyMS: 150, JitterMS: 30}},
 		Rules: []Rule{{
 			Permit: "p-mail", From: inventory.Staff, Src: []netip.Prefix{netip.MustParsePrefix("10.64.16.0/23")},
 			Dst: []netip.Prefix{netip.MustParsePrefix("10.64.0.0/28")}, Ports: []inventory.PortRange{{Proto: inventory.TCP, From: 993, To: 993}},
+			Class: "voice", Internet: true,
 		}},
-		Contract: Contract{BFD: []string{"c-26740-a--hub-1"}, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.64.0.0/28")}},
+		Contract: Contract{
+			BFD: []string{"c-26740-a--hub-1"}, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.64.0.0/28")},
+			DNS: []netip.Addr{netip.MustParseAddr("10.64.10.53")}, Services: []netip.AddrPort{netip.MustParseAddrPort("10.64.10.20:443")},
+		},
 	}
 }
 
@@ -68,6 +88,8 @@ func TestChangeString(t *testing.T) {
 	want.Tunnels = append(want.Tunnels, Tunnel{Name: "c-26740-a--hub-2", Kind: WireGuard, Circuit: "c-26740-a", Peer: "hub-2", MTU: 1420, Preference: 100})
 	want.BGP.Neighbours[0].Preference = 150
 	want.Segments[0].V4 = netip.MustParsePrefix("10.64.32.0/23")
+	want.Segments[0].DHCP.To = netip.MustParseAddr("10.64.16.200")
+	want.Legacy, want.Uplinks[0].PeerASN, want.Classes[0].Share = nil, 65011, 0.2
 	want.Rules[0].Ports = append(want.Rules[0].Ports, inventory.PortRange{Proto: inventory.UDP, From: 5000, To: 5010})
 	want.Contract.BFD = nil
 	change := Diff(ward(), want)
@@ -89,6 +111,17 @@ func TestFlap(t *testing.T) {
 		"renumber":         {func(c *Config) { c.Segments[0].V6 = netip.Prefix{} }, []string{"will renumber segment staff: its hosts need new addresses"}},
 		"loopback":         {func(c *Config) { c.Loopback = netip.MustParseAddr("172.16.0.8") }, []string{"will move the device's address 172.16.0.7"}},
 		"circuit":          {func(c *Config) { c.Circuits = nil }, []string{"will take down circuit c-26740-a"}},
+		"port of circuit":  {func(c *Config) { c.Circuits[0].Port = "eth1" }, []string{"will interrupt circuit c-26740-a and its tunnels"}},
+		"gateway":          {func(c *Config) { c.Circuits[0].Gateway = netip.Addr{} }, []string{"will interrupt circuit c-26740-a and its tunnels"}},
+		"rate":             {func(c *Config) { c.Circuits[0].UpBPS = 1 }, nil},
+		"port of segment":  {func(c *Config) { c.Segments[0].Port = "" }, []string{"will move segment staff from port eth2"}},
+		"leases":           {func(c *Config) { c.Segments[0].DHCP, c.Segments[0].DNS = DHCP{}, nil }, nil},
+		"legacy":           {func(c *Config) { c.Legacy[0].Outside = netip.MustParsePrefix("10.64.16.0/24") }, []string{"will cut the flows of translated hosts in segment staff"}},
+		"legacy gone":      {func(c *Config) { c.Legacy = nil }, []string{"will stop translating 192.168.1.0/24 of segment staff"}},
+		"uplink":           {func(c *Config) { c.Uplinks[0].PeerASN = 65011 }, []string{"will reset BGP to 198.18.0.1 over uplink dc"}},
+		"uplink gone":      {func(c *Config) { c.Uplinks = nil }, []string{"will drop BGP to 198.18.0.1 over uplink dc"}},
+		"uplink accepts":   {func(c *Config) { c.Uplinks[0].Accept = nil }, nil},
+		"classes":          {func(c *Config) { c.Classes = nil }, nil},
 		"mtu":              {func(c *Config) { c.Tunnels[0].MTU = 1380 }, nil},
 		"bfd":              {func(c *Config) { c.BGP.Neighbours[0].BFDMult = 5 }, nil},
 		"networks":         {func(c *Config) { c.BGP.Networks = nil }, nil},
@@ -140,6 +173,9 @@ func canonical(c Config) Config {
 	c.Tunnels = append([]Tunnel(nil), c.Tunnels...)
 	c.Segments = append([]Segment(nil), c.Segments...)
 	c.Rules = append([]Rule(nil), c.Rules...)
+	c.Legacy = append([]Translation(nil), c.Legacy...)
+	c.Uplinks = append([]Uplink(nil), c.Uplinks...)
+	c.Classes = append([]Class(nil), c.Classes...)
 	c.BGP.Neighbours = append([]Neighbour(nil), c.BGP.Neighbours...)
 	return c
 }
@@ -169,8 +205,21 @@ func configs() *rapid.Generator[Config] {
 				}), 0, 3).Draw(t, "neighbours"),
 			},
 			Segments: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Segment {
-				return Segment{Kind: rapid.SampledFrom(inventory.SegmentKinds[:3]).Draw(t, "segment")}
+				s := Segment{Kind: rapid.SampledFrom(inventory.SegmentKinds[:3]).Draw(t, "segment"), DHCP: DHCP{From: addr.Draw(t, "from")}}
+				if rapid.Bool().Draw(t, "reserved") {
+					s.DHCP.Reservations = []Reservation{{MAC: name.Draw(t, "mac"), Addr: addr.Draw(t, "addr")}}
+				}
+				return s
 			}), 0, 3).Draw(t, "segments"),
+			Legacy: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Translation {
+				return Translation{Segment: rapid.SampledFrom(inventory.SegmentKinds[:2]).Draw(t, "legacy"), Inside: prefixes.Draw(t, "inside")[0]}
+			}), 0, 2).Draw(t, "legacy"),
+			Uplinks: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Uplink {
+				return Uplink{Name: name.Draw(t, "uplink"), Peer: addr.Draw(t, "peer"), Accept: prefixes.Draw(t, "accept")}
+			}), 0, 3).Draw(t, "uplinks"),
+			Classes: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Class {
+				return Class{Name: name.Draw(t, "class"), LatencyMS: small.Draw(t, "latency")}
+			}), 0, 3).Draw(t, "classes"),
 			Rules: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Rule {
 				return Rule{Permit: inventory.PermitID(name.Draw(t, "permit")), Src: prefixes.Draw(t, "src")}
 			}), 0, 4).Draw(t, "rules"),
@@ -212,7 +261,7 @@ func TestDiffSeesEveryField(t *testing.T) {
 			}
 		}
 	})
-	if n < 35 {
+	if n < 65 {
 		t.Errorf("visited %d fields, want the whole model", n)
 	}
 }

@@ -61,12 +61,17 @@ type Application struct {
 }
 
 // Permit is one line of the intent: these segments may open flows to this
-// application, or to that segment of every site. All else is denied.
+// application, to that segment of every site, or to the internet. All else is
+// denied.
 type Permit struct {
-	ID     PermitID      `yaml:"id" json:"id"`
-	From   []SegmentKind `yaml:"from" json:"from"`
-	ToApp  ApplicationID `yaml:"to_app,omitempty" json:"to_app,omitempty"`
-	ToSeg  SegmentKind   `yaml:"to_segment,omitempty" json:"to_segment,omitempty"`
-	Ports  []PortRange   `yaml:"ports,omitempty" json:"ports,omitempty"` // with ToSeg only; an application brings its own
-	Reason string        `yaml:"reason" json:"reason"`
+	ID    PermitID      `yaml:"id" json:"id"`
+	From  []SegmentKind `yaml:"from" json:"from"`
+	ToApp ApplicationID `yaml:"to_app,omitempty" json:"to_app,omitempty"`
+	ToSeg SegmentKind   `yaml:"to_segment,omitempty" json:"to_segment,omitempty"`
+	// ToInternet lets them out by the site's own circuits, translated there.
+	ToInternet bool `yaml:"to_internet,omitempty" json:"to_internet,omitempty"`
+	// Ports go with ToSeg, and with ToInternet, where none means all. An
+	// application brings its own.
+	Ports  []PortRange `yaml:"ports,omitempty" json:"ports,omitempty"`
+	Reason string      `yaml:"reason" json:"reason"`
 }

@@ -10,7 +10,9 @@ import (
 // A CSV cell holds a scalar as in YAML, a list with ";" between its entries, or
 // a list of small records with "|" between their fields, optional last fields
 // left out: "staff;dmz|no servers for the public" is two segments. A backslash
-// takes the meaning from the next character.
+// takes the meaning from the next character. A list inside a record is written
+// as a cell of its own and then escaped as one text, which is for programs; by
+// hand YAML is the better choice for it.
 
 // splitCell cuts s at unescaped separators and keeps the escapes.
 func splitCell(s string, sep byte) []string {
@@ -72,7 +74,7 @@ func setPart(v reflect.Value, s string) error {
 		if err != nil {
 			return err
 		}
-		return setScalar(v, s)
+		return setCell(v, s)
 	}
 	fields, parts := fieldsOf(v.Type()), splitCell(s, '|')
 	if len(parts) > len(fields) {
@@ -83,6 +85,9 @@ func setPart(v reflect.Value, s string) error {
 			if !f.optional {
 				return fmt.Errorf("%s is missing, want %s", f.name, strings.ReplaceAll(names(fields), ", ", "|"))
 			}
+			continue
+		}
+		if parts[i] == "" && f.optional {
 			continue
 		}
 		if err := setPart(v.FieldByIndex(f.index), parts[i]); err != nil {
@@ -109,14 +114,18 @@ func partText(v reflect.Value) string {
 	if s, ok := scalarText(v); ok {
 		return cellEscape.Replace(s)
 	}
+	if v.Kind() == reflect.Slice {
+		return cellEscape.Replace(cellText(v))
+	}
 	var parts []string
 	keep := 0 // parts up to the last one that must be written
 	for i, f := range fieldsOf(v.Type()) {
 		val := v.FieldByIndex(f.index)
-		parts = append(parts, partText(val))
-		if !f.optional || !empty(val) {
-			keep = i + 1
+		if f.optional && empty(val) {
+			parts = append(parts, "")
+			continue
 		}
+		parts, keep = append(parts, partText(val)), i+1
 	}
 	return strings.Join(parts[:keep], "|")
 }

@@ -20,6 +20,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		reserve(t, &want)
 		if err := Validate(want); err != nil {
 			t.Fatalf("the generator drew an invalid inventory: %v", err)
 		}

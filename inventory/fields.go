@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -42,7 +43,7 @@ func names(fields []field) string {
 	return strings.Join(list, ", ")
 }
 
-// asText returns the text codec of a value that has one (netip.Prefix).
+// asText returns the text codec of a value that has one (netip.Prefix, netip.Addr).
 func asText(v reflect.Value) (encoding.TextUnmarshaler, bool) {
 	u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
 	return u, ok
@@ -52,6 +53,9 @@ func asText(v reflect.Value) (encoding.TextUnmarshaler, bool) {
 func setScalar(v reflect.Value, s string) error {
 	if u, ok := asText(v); ok {
 		if err := u.UnmarshalText([]byte(s)); err != nil {
+			if v.Type() == reflect.TypeFor[netip.Addr]() {
+				return fmt.Errorf("%q is not an address (want e.g. 10.64.0.1)", s)
+			}
 			return fmt.Errorf("%q is not a prefix (want address/length, e.g. 10.64.0.0/20)", s)
 		}
 		return nil
@@ -72,7 +76,7 @@ func setScalar(v reflect.Value, s string) error {
 			return fmt.Errorf("%q is not a whole number", s)
 		}
 		v.SetInt(n)
-	case reflect.Uint16, reflect.Uint64:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(s, 10, v.Type().Bits())
 		if err != nil {
 			return fmt.Errorf("%q is not a whole number from 0 to %d", s, uint64(math.MaxUint64)>>(64-v.Type().Bits()))
@@ -103,7 +107,7 @@ func scalarText(v reflect.Value) (s string, ok bool) {
 		return strconv.FormatBool(v.Bool()), true
 	case reflect.Int:
 		return strconv.FormatInt(v.Int(), 10), true
-	case reflect.Uint16, reflect.Uint64:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return strconv.FormatUint(v.Uint(), 10), true
 	case reflect.Float64:
 		return strconv.FormatFloat(v.Float(), 'f', -1, 64), true

@@ -94,6 +94,12 @@ func drawSite(t *rapid.T, inv Inventory, id string, kind SiteKind) Site {
 	if rapid.Bool().Draw(t, "legacy") {
 		s.Legacy = netip.MustParsePrefix("192.168.1.0/24")
 	}
+	if kind == Hub && rapid.Bool().Draw(t, "uplinks") {
+		s.Uplinks = []Uplink{
+			{"dc-b", "up1", netip.MustParsePrefix("192.0.2.5/30"), netip.MustParseAddr("192.0.2.6"), rapid.SampledFrom([]uint32{64512, 4294967294}).Draw(t, "asn")},
+			{"dc-a", "up0.7", netip.MustParsePrefix("2001:db8:1::2/64"), netip.MustParseAddr("2001:db8:1::"), 65001},
+		}[:rapid.IntRange(1, 2).Draw(t, "n")]
+	}
 	kinds := rapid.Permutation(SegmentKinds).Draw(t, "segments")
 	if kind != WardOffice {
 		kinds = kinds[:rapid.IntRange(0, len(kinds)).Draw(t, "some")]
@@ -102,10 +108,52 @@ func drawSite(t *rapid.T, inv Inventory, id string, kind SiteKind) Site {
 		g := Segment{Kind: k}
 		if rapid.Bool().Draw(t, "unused") {
 			g.Unused = drawText.Draw(t, "reason")
+		} else if rapid.Bool().Draw(t, "attached") {
+			drawAttachment(t, &g)
 		}
 		s.Segments = append(s.Segments, g)
 	}
 	return s
+}
+
+// drawAttachment gives a segment a port and a way of assigning addresses.
+func drawAttachment(t *rapid.T, g *Segment) {
+	g.Port = "eth1." + string(g.Kind)
+	switch rapid.IntRange(0, 2).Draw(t, "dhcp") {
+	case 1:
+		g.DHCP, g.Relay = DHCPRelay, netip.MustParseAddr("203.0.113.67")
+	case 2:
+		g.DHCP = DHCPServer
+	}
+}
+
+// reserve draws reservations for the segments with a DHCP server, inside their
+// blocks where addresses are allocated.
+func reserve(t *rapid.T, inv *Inventory) {
+	x := inv.Index()
+	for i := range inv.Sites {
+		s := &inv.Sites[i]
+		site4, _ := x.Allocation(SiteOwner(s.ID), PoolSite4)
+		for j := range s.Segments {
+			g := &s.Segments[j]
+			if g.DHCP != DHCPServer {
+				continue
+			}
+			v4, _, err := SegmentPrefixes(site4, netip.Prefix{}, g.Kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !v4.IsValid() {
+				v4 = netip.MustParsePrefix("203.0.113.0/24")
+			}
+			for k := range rapid.IntRange(0, 3).Draw(t, "reservations") {
+				g.Reservations = append(g.Reservations, Reservation{
+					MAC: fmt.Sprintf("02:00:00:00:00:%02x", 9-k), Address: advance(v4.Addr(), 32, uint64(100+k)),
+					Name: rapid.SampledFrom([]string{"", fmt.Sprintf("printer-%d", k)}).Draw(t, "host"),
+				})
+			}
+		}
+	}
 }
 
 func drawCircuit(t *rapid.T, inv Inventory, s Site, hub bool, n int) Circuit {
@@ -122,6 +170,13 @@ func drawCircuit(t *rapid.T, inv Inventory, s Site, hub bool, n int) Circuit {
 	if k.Addressing == Static {
 		k.Address = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(4*n + 2)}), 30)
 	}
+	if rapid.Bool().Draw(t, "port") {
+		k.Port = fmt.Sprintf("wan_%d", n)
+	}
+	if k.Addressing == Static && (k.Port != "" || rapid.Bool().Draw(t, "gateway")) {
+		k.Gateway = k.Address.Addr().Prev()
+	}
+	k.Overlay = rapid.SampledFrom([]Overlay{"", OverlayWireGuard, OverlayIPsec}).Draw(t, "overlay")
 	return k
 }
 
@@ -139,5 +194,10 @@ func drawIntent(t *rapid.T, inv *Inventory) {
 			ToApp: inv.Applications[i].ID, Reason: drawText.Draw(t, "why"),
 		})
 	}
+	out := Permit{ID: "out", From: []SegmentKind{Public, Staff}, ToInternet: true, Reason: drawText.Draw(t, "why")}
+	if rapid.Bool().Draw(t, "web only") {
+		out.Ports = []PortRange{{TCP, 443, 443}, {UDP, 443, 443}}
+	}
+	inv.Permits = append(inv.Permits, out)
 	inv.Permits = append(inv.Permits, Permit{ID: "to-seg", From: []SegmentKind{Voice}, ToSeg: Voice, Ports: []PortRange{{UDP, 16384, 32767}}, Reason: drawText.Draw(t, "why")})
 }

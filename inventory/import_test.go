@@ -68,8 +68,8 @@ func TestImportNamesTheFault(t *testing.T) {
 		},
 		"other owner": {sources("city.yaml", base, "org.csv", "org\nhanoi\n"), []string{`org.csv:2: org: "hanoi" is not "hcmc"`}},
 		"bad list": {
-			sources("city.yaml", base, "sites.csv", "id,unit,kind,name,hubs,lat,lon,segments\nb-1,u-1,branch,B,hub-1,1,1,staff|a|b;dmz\\\n"),
-			[]string{`sites.csv:2: segments: entry 1: 3 parts, want kind|unused`},
+			sources("city.yaml", base, "sites.csv", "id,unit,kind,name,hubs,lat,lon,segments\nb-1,u-1,branch,B,hub-1,1,1,staff|a|b|||c|d;dmz\\\n"),
+			[]string{`sites.csv:2: segments: entry 1: 7 parts, want kind|unused|port|dhcp|dhcp_relay|reservations`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,15 @@ func (inv Inventory) Normalize() Inventory {
 		s.Hubs = optional(s.Hubs) // in order of preference
 		s.Segments = optional(s.Segments)
 		slices.SortStableFunc(s.Segments, func(a, b Segment) int { return cmp.Compare(segmentIndex(a.Kind), segmentIndex(b.Kind)) })
+		for j := range s.Segments {
+			g := &s.Segments[j]
+			g.Reservations = optional(g.Reservations)
+			slices.SortStableFunc(g.Reservations, func(a, b Reservation) int {
+				return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.MAC, b.MAC))
+			})
+		}
+		s.Uplinks = optional(s.Uplinks)
+		slices.SortStableFunc(s.Uplinks, func(a, b Uplink) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	inv.Devices = sorted(inv.Devices, func(d Device) string { return string(d.ID) })
 	inv.Circuits = sorted(inv.Circuits, func(c Circuit) string { return string(c.ID) })

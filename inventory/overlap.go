@@ -19,9 +19,10 @@ const (
 )
 
 // clashes says which two uses of overlapping prefixes exclude each other.
-// Allocations lie in pools; circuits of one carrier may share a subnet; two
-// sites may share a legacy prefix, which is translated away; applications may
-// share a server and are checked against pools by [checker.appPlace].
+// Allocations lie in pools; circuits of one carrier may share a subnet, and so
+// may uplinks; two sites may share a legacy prefix, which is translated away;
+// applications may share a server and are checked against pools by
+// [checker.appPlace].
 func clashes(a, b class) bool {
 	switch [2]class{min(a, b), max(a, b)} {
 	case [2]class{classPool, classPool},
@@ -89,6 +90,9 @@ func (c *checker) uses() []use {
 		add(k.Address, classCircuit, fmt.Sprintf("circuits[%d].address", i), "circuit %q", k.ID)
 	}
 	for i, s := range c.inv.Sites {
+		for j, u := range s.Uplinks {
+			add(u.Address, classCircuit, fmt.Sprintf("sites[%d].uplinks[%d].address", i, j), "uplink %q", u.Name)
+		}
 		add(s.Legacy, classLegacy, fmt.Sprintf("sites[%d].legacy", i), "legacy prefix of site %q", s.ID)
 	}
 	for i, a := range c.inv.Applications {

@@ -63,6 +63,8 @@ type Site struct {
 	// Legacy is a prefix kept behind 1:1 translation until renumbered; two
 	// sites may share one.
 	Legacy netip.Prefix `yaml:"legacy,omitzero" json:"legacy,omitzero"`
+	// Uplinks join a hub to routers of the data centre; hubs only.
+	Uplinks []Uplink `yaml:"uplinks,omitempty" json:"uplinks,omitempty"`
 	// Modelled marks a site that is our model and not an official fact.
 	Modelled bool `yaml:"modelled,omitempty" json:"modelled,omitempty"`
 }
@@ -89,6 +91,39 @@ var SegmentKinds = []SegmentKind{Staff, Public, Kiosk, Voice, IoT, Servers, DMZ,
 type Segment struct {
 	Kind   SegmentKind `yaml:"kind" json:"kind"`
 	Unused string      `yaml:"unused,omitempty" json:"unused,omitempty"`
+	// Port is the device's network interface for it, e.g. "eth3" or "eth1.20";
+	// needed on a Linux edge only.
+	Port string `yaml:"port,omitempty" json:"port,omitempty"`
+	// DHCP is "server", "relay" or empty: hosts are static.
+	DHCP  DHCPMode   `yaml:"dhcp,omitempty" json:"dhcp,omitempty"`
+	Relay netip.Addr `yaml:"dhcp_relay,omitzero" json:"dhcp_relay,omitzero"`
+	// Reservations bind addresses to hosts; with "server" only.
+	Reservations []Reservation `yaml:"reservations,omitempty" json:"reservations,omitempty"`
+}
+
+// DHCPMode says how hosts of a segment get addresses (RFC 2131).
+type DHCPMode string
+
+// Ways of assigning addresses.
+const (
+	DHCPServer DHCPMode = "server"
+	DHCPRelay  DHCPMode = "relay"
+)
+
+// Reservation binds an address of the segment to a host's interface.
+type Reservation struct {
+	MAC     string     `yaml:"mac" json:"mac"` // EUI-48, lower-case, colons
+	Address netip.Addr `yaml:"address" json:"address"`
+	Name    string     `yaml:"name,omitempty" json:"name,omitempty"`
+}
+
+// Uplink is a hub's eBGP session with a router of the data centre.
+type Uplink struct {
+	Name    string       `yaml:"name" json:"name"`
+	Port    string       `yaml:"port" json:"port"`
+	Address netip.Prefix `yaml:"address" json:"address"` // the hub's own
+	Peer    netip.Addr   `yaml:"peer" json:"peer"`
+	PeerASN uint32       `yaml:"peer_asn" json:"peer_asn"` // RFC 6996 private range
 }
 
 // Platform is what a device is built on; it chooses the driver.
@@ -181,6 +216,21 @@ type Circuit struct {
 	// Address is the WAN address and prefix length of a static circuit; a
 	// hub's circuits need one, for they are dialled.
 	Address netip.Prefix `yaml:"address,omitzero" json:"address,omitzero"`
-	MTU     int          `yaml:"mtu" json:"mtu"`                       // bytes
-	Cost    int          `yaml:"cost,omitempty" json:"cost,omitempty"` // relative, lower is preferred
+	Gateway netip.Addr   `yaml:"gateway,omitzero" json:"gateway,omitzero"` // static only
+	MTU     int          `yaml:"mtu" json:"mtu"`                           // bytes
+	Cost    int          `yaml:"cost,omitempty" json:"cost,omitempty"`     // relative, lower is preferred
+	// Port is the device's network interface, e.g. "eth0"; needed on a Linux
+	// edge only.
+	Port string `yaml:"port,omitempty" json:"port,omitempty"`
+	// Overlay is the tunnels' technology; empty: wireguard.
+	Overlay Overlay `yaml:"overlay,omitempty" json:"overlay,omitempty"`
 }
+
+// Overlay is the technology of a circuit's tunnels.
+type Overlay string
+
+// Kinds of overlay.
+const (
+	OverlayWireGuard Overlay = "wireguard"
+	OverlayIPsec     Overlay = "ipsec" // IKEv2 with the device certificate
+)

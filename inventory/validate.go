@@ -78,6 +78,7 @@ type checker struct {
 	pool    map[PoolID]*Pool
 	app     map[ApplicationID]bool
 	alloc   map[SiteID][]Allocation // of sites
+	ports   map[sitePort]string     // what each network interface is for
 	hub     []*Site
 	faults  faultList
 }
@@ -87,7 +88,7 @@ func newChecker(inv Inventory) *checker {
 		inv:  inv,
 		unit: map[UnitID]*Unit{}, carrier: map[CarrierID]bool{}, site: map[SiteID]*Site{},
 		device: map[DeviceID]*Device{}, circuit: map[CircuitID]*Circuit{}, pool: map[PoolID]*Pool{},
-		app: map[ApplicationID]bool{}, alloc: map[SiteID][]Allocation{},
+		app: map[ApplicationID]bool{}, alloc: map[SiteID][]Allocation{}, ports: map[sitePort]string{},
 	}
 	for i := range inv.Units {
 		first(c.unit, inv.Units[i].ID, &inv.Units[i])

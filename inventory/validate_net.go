@@ -227,6 +227,17 @@ func ports(bad report, list []PortRange) {
 	}
 }
 
+// count is the number of conditions that hold.
+func count(conditions ...bool) int {
+	n := 0
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}
+
 func (c *checker) permits() {
 	seen := map[string]int{}
 	for i, p := range c.inv.Permits {
@@ -246,8 +257,8 @@ func (c *checker) permits() {
 			}
 		}
 		switch {
-		case (p.ToApp == "") == (p.ToSeg == ""):
-			bad("to_app", "a permit names either to_app or to_segment")
+		case count(p.ToApp != "", p.ToSeg != "", p.ToInternet) != 1:
+			bad("to_app", "a permit names one of to_app, to_segment and to_internet")
 		case p.ToApp != "":
 			if !c.app[p.ToApp] {
 				bad("to_app", "unknown application %q; declare it under applications", p.ToApp)
@@ -255,7 +266,7 @@ func (c *checker) permits() {
 			if len(p.Ports) > 0 {
 				bad("ports", "an application brings its own ports; leave the list out")
 			}
-		default:
+		case p.ToSeg != "":
 			enum(bad, "to_segment", p.ToSeg, SegmentKinds...)
 			if len(p.Ports) == 0 {
 				bad("ports", "a permit to a segment names its ports")

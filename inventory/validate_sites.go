@@ -108,6 +108,10 @@ func (c *checker) sites() {
 		}
 		if short(bad, "segments", s.Segments) {
 			segments(bad, s)
+			c.attachments(bad, s)
+		}
+		if short(bad, "uplinks", s.Uplinks) {
+			c.uplinks(bad, s)
 		}
 		if s.Legacy.IsValid() {
 			blockOf(bad, "legacy", s.Legacy)
@@ -207,6 +211,13 @@ func (c *checker) circuits() {
 			bad("site", "unknown site %q; declare it under sites", k.Site)
 		}
 		wanAddress(bad, k, s != nil && s.Kind == Hub)
+		wanGateway(bad, k)
+		if k.Overlay != "" {
+			enum(bad, "overlay", k.Overlay, OverlayWireGuard, OverlayIPsec)
+		}
+		if k.Port != "" {
+			c.port(bad, "port", k.Site, k.Port, fmt.Sprintf("circuit %q", k.ID))
+		}
 		if k.Address.IsValid() {
 			if other, dup := addresses[k.Address.Addr()]; dup {
 				bad("address", "circuit %q has the address %s too", other, k.Address.Addr())

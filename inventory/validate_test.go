@@ -83,7 +83,7 @@ func TestValidateNamesTheSlip(t *testing.T) {
 		"ports backwards":       {func(i *inv) { i.Applications[0].Ports[0].To = 1 }, "applications[0].ports[0].to", "runs backwards"},
 		"port of ICMP":          {func(i *inv) { i.Applications[0].Ports[0].Proto = inventory.ICMP }, "applications[0].ports[0].from", "icmp has no ports"},
 		"port zero":             {func(i *inv) { i.Applications[0].Ports[0].From = 0 }, "applications[0].ports[0].from", "starts at 1"},
-		"permit to nothing":     {func(i *inv) { i.Permits[0].ToApp = "" }, "permits[0].to_app", "either to_app or to_segment"},
+		"permit to nothing":     {func(i *inv) { i.Permits[0].ToApp = "" }, "permits[0].to_app", "one of to_app, to_segment and to_internet"},
 		"permit to unknown app": {func(i *inv) { i.Permits[0].ToApp = "none" }, "permits[0].to_app", "unknown application"},
 		"permit app with ports": {func(i *inv) { i.Permits[0].Ports = []inventory.PortRange{{Proto: inventory.TCP, From: 1, To: 1}} }, "permits[0].ports", "brings its own"},
 		"permit from nothing":   {func(i *inv) { i.Permits[0].From = nil }, "permits[0].from", "at least one segment"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -196,7 +197,7 @@ func (d *yamlDecoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	_, isText := asText(v)
 	ok := true
 	switch v.Kind() {
-	case reflect.Int, reflect.Uint16, reflect.Uint64:
+	case reflect.Int, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		ok = n.Tag == "!!int"
 	case reflect.Float64:
 		ok = n.Tag == "!!int" || n.Tag == "!!float"
@@ -242,11 +243,14 @@ func shape(n *yaml.Node) string {
 }
 
 func typeName(v reflect.Value) string {
+	if v.Type() == reflect.TypeFor[netip.Addr]() {
+		return "address"
+	}
 	if _, ok := asText(v); ok {
 		return "prefix"
 	}
 	switch v.Kind() {
-	case reflect.Int, reflect.Uint16, reflect.Uint64:
+	case reflect.Int, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "whole number"
 	case reflect.Float64:
 		return "decimal number"

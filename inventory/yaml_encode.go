@@ -11,7 +11,7 @@ import (
 
 // oneLine are the types written on one line each, to keep documents short.
 var oneLine = []reflect.Type{
-	reflect.TypeFor[UnitCode](), reflect.TypeFor[Segment](), reflect.TypeFor[PortRange](),
+	reflect.TypeFor[UnitCode](), reflect.TypeFor[Segment](), reflect.TypeFor[PortRange](), reflect.TypeFor[Uplink](),
 	reflect.TypeFor[ServiceClass](), reflect.TypeFor[Allocation](), reflect.TypeFor[Pool](), reflect.TypeFor[Carrier](),
 }
 
@@ -67,7 +67,7 @@ func yamlTag(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Bool:
 		return "!!bool"
-	case reflect.Int, reflect.Uint16, reflect.Uint64:
+	case reflect.Int, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "!!int"
 	case reflect.Float64:
 		return "" // 10 and 10.5 are both decimal numbers

@@ -53,6 +53,7 @@ func checkCSR(text, domain, kind string) (*x509.CertificateRequest, string, erro
 // else is a [Refusal]. Other errors mean that trying again may help.
 func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certificate, error) {
 	no := func(device inventory.DeviceID, reason Reason, err error) (Certificate, error) {
+		p.toldNo(ctx, device, remote, reason, err)
 		return Certificate{}, p.refuse(ctx, &Refusal{Listener: EnrolListener, Reason: reason, Remote: remote, Device: device, Err: err})
 	}
 	csr, name, err := checkCSR(q.CSR, p.cfg.TrustDomain, enrol.DeviceKind)
@@ -104,7 +105,21 @@ func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certif
 		return r.Certificate, nil
 	}
 	p.enrolled(ctx, remote, r)
+	p.deps.Boots.Add(ctx, device, append(enrol.Told(q.Timeline), Seen(enrol.StepToken, "", "from "+remote), Seen(enrol.StepCertificate, "", r.Certificate.Serial))...)
 	return r.Certificate, nil
+}
+
+// toldNo puts a refused attempt on the timeline of the device it named, when
+// that is one of ours. Nobody has proven to be that device: what else the
+// request says of its boot is not believed.
+func (p *PKI) toldNo(ctx context.Context, device inventory.DeviceID, remote string, reason Reason, why error) {
+	if p.deps.Boots == nil || device == "" {
+		return
+	}
+	if _, err := p.declared(ctx, device); err != nil {
+		return
+	}
+	p.deps.Boots.Add(ctx, device, Seen(enrol.StepToken, enrol.CauseOfRefusal(string(reason)), fmt.Sprintf("%v (%s, from %s)", why, reason, remote)))
 }
 
 // enrolled does what follows a recorded enrolment.

@@ -38,6 +38,7 @@ type authority struct {
 	dir    string
 	db     *store.DB
 	reg    *prometheus.Registry
+	boots  *pki.Boots
 	closed closed
 	urls   map[string]string // enrol, ca, status; channel and pep: host:port
 
@@ -125,8 +126,12 @@ func http1(c *tls.Config) *tls.Config {
 func (a *authority) open(cfg pki.Config) {
 	a.t.Helper()
 	a.reg = prometheus.NewRegistry()
+	var err error
+	if a.boots, err = pki.NewBoots(pki.BootDeps{Store: store.NewBoots(a.db, "hcmc"), Log: slog.New(slog.DiscardHandler), Reg: a.reg}); err != nil {
+		a.t.Fatal(err)
+	}
 	p, err := pki.Open(a.t.Context(), pki.Deps{
-		Store: store.NewPKI(a.db, "hcmc"), Dir: a.dir, Closer: &a.closed, Log: slog.New(slog.DiscardHandler), Reg: a.reg,
+		Boots: a.boots, Store: store.NewPKI(a.db, "hcmc"), Dir: a.dir, Closer: &a.closed, Log: slog.New(slog.DiscardHandler), Reg: a.reg,
 		Audit: func(_ context.Context, e pki.Event) error {
 			a.mu.Lock()
 			defer a.mu.Unlock()

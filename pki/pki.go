@@ -32,7 +32,8 @@ type Closer interface {
 	CloseSerial(serial, reason string) int
 }
 
-// Deps are what the PKI needs; all but Device, Closer and Reg are required.
+// Deps are what the PKI needs; all but Device, Closer, Boots and Reg are
+// required.
 type Deps struct {
 	Store Store
 	Dir   string // data directory; the CA's files are in its "ca" directory
@@ -43,6 +44,7 @@ type Deps struct {
 	// one are refused everywhere. Nil asks nobody.
 	Device func(context.Context, inventory.DeviceID) (inventory.Device, error)
 	Closer Closer // more with [PKI.CloseWith]
+	Boots  *Boots // keeps the timelines of first boots; nil: nobody does
 	Log    *slog.Logger
 	Reg    prometheus.Registerer // nil: metrics work, nobody collects them
 }

@@ -2,12 +2,15 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -33,11 +36,7 @@ func (p *PKI) CreateToken(ctx context.Context, device inventory.DeviceID, serial
 	if serial == "" || (d.Serial != "" && d.Serial != serial) {
 		return "", time.Time{}, fmt.Errorf("create enrolment token: %w: device %s has another serial than %q; correct the inventory first", inventory.ErrInvalid, device, serial)
 	}
-	raw := make([]byte, tokenBytes)
-	rand.Read(raw) //nolint:errcheck // never fails, crypto/rand
-	token = base64.RawURLEncoding.EncodeToString(raw)
-	now := time.Now().UTC()
-	t := Token{Hash: tokenHash(token), Device: device, Serial: serial, By: by, At: now, Expires: now.Add(p.cfg.TokenTTL)}
+	token, t := p.newToken(device, serial, by)
 	if err := p.audit(ctx, Event{Actor: by, Action: "token", Object: string(device), Outcome: "done"}); err != nil {
 		return "", time.Time{}, fmt.Errorf("create enrolment token for %s: %w", device, err)
 	}
@@ -48,7 +47,39 @@ func (p *PKI) CreateToken(ctx context.Context, device inventory.DeviceID, serial
 	return token, t.Expires, nil
 }
 
-// Bundle is what to hand to the device with its token.
+// newToken makes a token and what is kept of it.
+func (p *PKI) newToken(device inventory.DeviceID, serial, by string) (secret string, t Token) {
+	raw := make([]byte, tokenBytes)
+	rand.Read(raw) //nolint:errcheck // never fails, crypto/rand
+	secret = base64.RawURLEncoding.EncodeToString(raw)
+	now := time.Now().UTC()
+	return secret, Token{Hash: tokenHash(secret), Device: device, Serial: serial, By: by, At: now, Expires: now.Add(p.cfg.TokenTTL)}
+}
+
+// SignBundle signs b with the key of the controller's own certificate.
+func (p *PKI) SignBundle(b enrol.Bundle) (enrol.Bundle, error) {
+	pair := p.server.Load().pair
+	payload, err := b.Payload()
+	if err != nil {
+		return enrol.Bundle{}, err
+	}
+	signer, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return enrol.Bundle{}, fmt.Errorf("sign the bundle of %s: the controller's key is a %T", b.Device, pair.PrivateKey)
+	}
+	sum := sha256.Sum256(payload)
+	if b.Signature, err = signer.Sign(rand.Reader, sum[:], crypto.SHA256); err != nil {
+		return enrol.Bundle{}, fmt.Errorf("sign the bundle of %s: %w", b.Device, err)
+	}
+	var chain strings.Builder
+	for _, der := range pair.Certificate {
+		chain.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	b.Signer = chain.String()
+	return b, nil
+}
+
+// Bundle is what to hand to the device with its token, not signed yet.
 func (p *PKI) Bundle(device inventory.DeviceID, serial, token string) enrol.Bundle {
 	return enrol.Bundle{
 		EnrolURL: p.cfg.EnrolURL, Channel: p.cfg.Channel, CAURL: p.cfg.CAURL, RootPEM: p.RootPEM(),

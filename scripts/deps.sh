@@ -19,6 +19,15 @@ if [ "$what" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want+=(postgresql) # the second store engine
   command -v chromium >/dev/null || want+=(chromium)                        # the browser journey
   [ -n "$(fc-list 2>/dev/null | grep -i dejavu)" ] || want+=(fonts-dejavu-core fontconfig)
+  # The lab's edges and their neighbours: real daemons in network namespaces.
+  [ -x /usr/lib/frr/bgpd ] || want+=(frr)
+  [ -x /usr/lib/frr/frr-reload.py ] || want+=(frr-pythontools)
+  for pair in ip:iproute2 nft:nftables wg:wireguard-tools swanctl:strongswan-swanctl charon-systemd:charon-systemd \
+    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
+  done
+  [ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || want+=(libcharon-extra-plugins)
+  [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || want+=(libstrongswan-standard-plugins)
 fi
 if [ ${#want[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then
@@ -33,6 +42,12 @@ if [ ${#want[@]} -gt 0 ]; then
   # PostgreSQL's own cluster is never used: tests start a private one.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  # Nothing that is installed here starts by itself: tests start their own.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
   apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null || die "apt-get could not install ${want[*]}; run it by hand to see why"
 fi
 ./scripts/node.sh >/dev/null

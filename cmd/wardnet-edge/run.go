@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -25,8 +26,10 @@ func (s started) String() string {
 
 // runFlags are the flags of run.
 type runFlags struct {
-	host, edges, device, bundle, control string
-	seed                                 uint64
+	host, bundle             string
+	ports, pathspace, runDir string // linux
+	edges, device, control   string // simulated
+	seed                     uint64
 }
 
 func newRun(a *app) *cobra.Command {
@@ -39,41 +42,70 @@ func newRun(a *app) *cobra.Command {
 It enrols when there is no identity yet, puts the last confirmed configuration
 in force without waiting for the controller, and then stays connected to it.
 
+The host "linux" is this machine: its interfaces, routes, packet filter, FRR and
+WireGuard. It works in the network namespace it is started in. Until it has a
+configuration it runs only the WAN ports of --ports, or of the bundle, behind a
+filter that denies everything:
+
+  {"circuits": [{"name": "c-26740-a", "kind": "ftth", "port": "eth0", "mtu": 1500}]}
+
+with "addressing": "static", "address" and "gateway" where there is no DHCP.
+When the agent ends the network stays as it is.
+
 The host "simulated" is a computed data plane for labs: no tunnel packet is
 sent, and the device reports the platform "simulated-edge". Its circuits come
 from the file given with --edges; see wardnet lab sim.`,
-		Example: "  wardnet-edge run --host simulated --edges edges.json --device e-26740 --state /tmp/e-26740",
-		Args:    noArgs,
+		Example: `  wardnet-edge run --bundle /media/usb/e-26740.json --ports /etc/wardnet-edge/ports.json
+  wardnet-edge run --host simulated --edges edges.json --device e-26740 --state /tmp/e-26740`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := a.logger(c)
 			if err != nil {
 				return err
+			}
+			kind, err := f.hostKind(os.Getuid())
+			if err != nil {
+				return err
+			}
+			if kind == "linux" {
+				b, err := f.newBox(a.state, log)
+				if err != nil {
+					return err
+				}
+				device, err := b.device()
+				if err != nil {
+					return err
+				}
+				if err := a.print(c, started{Device: device, Host: kind, State: a.state}); err != nil {
+					return err
+				}
+				return b.run(c.Context())
 			}
 			e, err := f.edge()
 			if err != nil {
 				return err
 			}
 			e.Dir = a.state
-			if err := a.print(c, started{Device: e.Device, Host: f.host, State: a.state, Control: f.control}); err != nil {
+			if err := a.print(c, started{Device: e.Device, Host: kind, State: a.state, Control: f.control}); err != nil {
 				return err
 			}
 			return sim.Run(c.Context(), sim.Config{Edges: []sim.Edge{e}, StateDir: a.state, Seed: f.seed, Control: f.control, Log: log})
 		},
 	}
-	c.Flags().StringVar(&f.host, "host", "", `data plane: "simulated" (required)`)
-	c.Flags().StringVar(&f.edges, "edges", "", "simulator file with the device's circuits (required)")
-	c.Flags().StringVar(&f.device, "device", "", "which device of the file; not needed when it has one only")
-	c.Flags().StringVar(&f.bundle, "bundle", "", "enrolment bundle, when it is not in the simulator file")
-	c.Flags().StringVar(&f.control, "control", "", "unix socket for injecting faults")
-	c.Flags().Uint64Var(&f.seed, "seed", 1, "of simulated traffic")
+	c.Flags().StringVar(&f.host, "host", "", `data plane: "linux" (default for root without --edges) or "simulated"`)
+	c.Flags().StringVar(&f.ports, "ports", "", "linux: file with the WAN ports of the first boot; default those of the bundle")
+	c.Flags().StringVar(&f.pathspace, "frr-pathspace", "", "linux: name of an FRR instance of its own (FRR's -N); default the system's")
+	c.Flags().StringVar(&f.runDir, "run-dir", "/run/wardnet-edge", "linux: directory for what a boot may forget, root's alone")
+	c.Flags().StringVar(&f.edges, "edges", "", "simulated: file with the device's circuits (required)")
+	c.Flags().StringVar(&f.device, "device", "", "simulated: which device of the file; not needed when it has one only")
+	c.Flags().StringVar(&f.bundle, "bundle", "", "enrolment bundle, for a device that is not enrolled")
+	c.Flags().StringVar(&f.control, "control", "", "simulated: unix socket for injecting faults")
+	c.Flags().Uint64Var(&f.seed, "seed", 1, "simulated: of the traffic")
 	return c
 }
 
 // edge reads the device to run.
 func (f runFlags) edge() (sim.Edge, error) {
-	if f.host != "simulated" || f.edges == "" {
-		return sim.Edge{}, fmt.Errorf("%w: give --host simulated and --edges FILE", inventory.ErrInvalid)
-	}
 	file, err := sim.Load(f.edges)
 	if err != nil {
 		return sim.Edge{}, err

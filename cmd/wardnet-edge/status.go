@@ -24,8 +24,10 @@ type status struct {
 	Hash     string    `json:"hash,omitempty"`
 	Highest  uint64    `json:"highest_revision"` // ever confirmed; older ones are refused
 	Pending  *pending  `json:"pending,omitempty"`
-	Epoch    uint64    `json:"credentials_epoch"`
-	Peers    int       `json:"peers"`
+	// LastRevert is the latest commit the device took back.
+	LastRevert *edge.Reverted `json:"last_revert,omitempty"`
+	Epoch      uint64         `json:"credentials_epoch"`
+	Peers      int            `json:"peers"`
 }
 
 type pending struct {
@@ -49,6 +51,9 @@ func (s status) String() string {
 	}
 	if p := s.Pending; p != nil {
 		fmt.Fprintf(&b, "on trial     revision %d, commit %s, until %s\n", p.Revision, p.ID, p.Deadline.Format(time.RFC3339))
+	}
+	if r := s.LastRevert; r != nil {
+		fmt.Fprintf(&b, "taken back   revision %d, commit %s, at %s: %s\n", r.Revision, r.Commit, r.At.Format(time.RFC3339), r)
 	}
 	fmt.Fprintf(&b, "credentials  epoch %d, %d peers", s.Epoch, s.Peers)
 	return b.String()
@@ -88,6 +93,7 @@ func readStatus(path string) (status, error) {
 	state, err := dir.Peek()
 	errs = append(errs, err)
 	s.Revision, s.Hash, s.Highest = state.Running.Revision, state.Running.Hash, state.Highest
+	s.LastRevert = state.LastRevert
 	s.Epoch, s.Peers = state.Credentials.Epoch, len(state.Credentials.Keys)
 	if p := state.Pending; p != nil {
 		s.Pending = &pending{ID: p.ID, Revision: p.Want.Revision, Deadline: p.Deadline.UTC()}

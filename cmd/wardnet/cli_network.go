@@ -10,49 +10,7 @@ import (
 
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/inventory"
-	"github.com/wardnet/wardnet/pki/enrol"
 )
-
-func newDevice() *cobra.Command {
-	return group(
-		"device", "Devices, declared and observed",
-		verb[[]client.Device]{
-			use: "list", short: "List devices with their state", example: "wardnet device list --json",
-			ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.Device, error) {
-				return c.Devices(ctx)
-			},
-			show: func(w io.Writer, v []client.Device) {
-				row(w, "DEVICE", "SITE", "ROLE", "STATE", "ENROLLED", "CONNECTED", "REVISION", "IN SYNC", "TUNNELS")
-				for _, d := range v {
-					row(w, string(d.ID), string(d.Site), string(d.Role), string(d.State), d.Enrolled, d.Connected, d.Revision, d.InSync, fmt.Sprintf("%d/%d", d.TunnelsUp, d.TunnelsTotal))
-				}
-				none(w, len(v), "devices")
-			},
-		}.command(),
-		verb[client.Device]{
-			use: "show DEVICE", short: "Show one device", example: "wardnet device show d-26740", args: cobra.ExactArgs(1),
-			ask: func(ctx context.Context, c *client.Client, args []string) (client.Device, error) {
-				return c.Device(ctx, inventory.DeviceID(args[0]))
-			},
-			show: func(w io.Writer, d client.Device) {
-				row(w, "device", string(d.ID))
-				row(w, "serial", d.Serial)
-				row(w, "site", string(d.Site))
-				row(w, "state", string(d.State))
-				row(w, "certificate", d.CertSerial)
-				row(w, "valid until", d.CertNotAfter)
-				row(w, "connected", d.Connected)
-				row(w, "last seen", d.LastSeen)
-				row(w, "revision", d.Revision)
-				row(w, "config hash", d.ConfigHash)
-				row(w, "in sync", d.InSync)
-				row(w, "tunnels up", fmt.Sprintf("%d of %d", d.TunnelsUp, d.TunnelsTotal))
-				row(w, "quarantine", d.Quarantine)
-				row(w, "error", d.Error)
-			},
-		}.command(),
-	)
-}
 
 func newSite() *cobra.Command {
 	return group(
@@ -158,11 +116,7 @@ func newCertToken() *cobra.Command {
 			if err != nil || bundle == "" {
 				return b, err
 			}
-			t := b.Tokens[0]
-			b.Tokens[0].Token = "" // it is in the file now
-			return b, enrol.Bundle{
-				EnrolURL: b.EnrolURL, Channel: b.Channel, CAURL: b.CAURL, RootPEM: b.RootPEM, Device: t.Device, Serial: t.Serial, Token: t.Token,
-			}.Save(bundle)
+			return saveBundle(b, bundle)
 		},
 		show: func(w io.Writer, b client.EnrolmentBundle) {
 			row(w, "enrolment", b.EnrolURL)

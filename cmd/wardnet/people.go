@@ -47,6 +47,13 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 		Incidents: p.tickets, History: console.StoredHistory{History: p.history}, Backup: archive{p},
 		Log: p.log, Reg: p.reg,
 	}
+	deps.Boots = console.AdaptBoots(p.boots)
+	deps.Replacements = console.AdaptReplacements(console.ReplacementSources{
+		Inventory: p.kept, Intents: p.intents, PKI: p.pki, Reg: p.reg,
+		Swap: func(ctx context.Context, s console.Swap) (uint64, []pki.Revocation, error) {
+			return p.db.Swap(ctx, p.cfg.Org, store.Swap(s))
+		},
+	})
 	decisions := console.AdaptDecisions(p.subjects, p.subjects, p.kept, p.refreshFacts)
 	deps.Decisions, deps.Subjects = decisions, decisions
 	cfg := console.Config{Version: version(), Attribution: p.cfg.Map.Attribution}

@@ -40,6 +40,7 @@ type plane struct {
 	audit *store.Audit
 
 	pki       *pki.PKI
+	boots     *pki.Boots
 	channel   *channel.Server
 	ctl       *controller.Controller
 	collector *telemetry.Collector
@@ -128,8 +129,11 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 		}
 	}
 	var err error
+	if p.boots, err = pki.NewBoots(pki.BootDeps{Store: store.NewBoots(p.db, p.cfg.Org), Log: p.log, Reg: p.reg}); err != nil {
+		return err
+	}
 	p.pki, err = pki.Open(ctx, pki.Deps{
-		Store: store.NewPKI(p.db, p.cfg.Org), Dir: p.cfg.Data, Audit: p.auditPKI,
+		Boots: p.boots, Store: store.NewPKI(p.db, p.cfg.Org), Dir: p.cfg.Data, Audit: p.auditPKI,
 		Device: func(_ context.Context, id inventory.DeviceID) (inventory.Device, error) {
 			return p.declared.Load().device(id)
 		},
@@ -141,6 +145,7 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 	p.channel, err = channel.NewServer(channel.Deps{
 		TLS: p.pki.HubTLS(pki.ChannelListener), Identify: p.pki.IdentifyDevice, Refused: p.refused,
 		OnUp: func(id inventory.DeviceID) {
+			console.AdaptBoots(p.boots).Connected(context.Background(), id)
 			p.ctl.Wake(id)
 			p.collector.Up(id)
 		},
@@ -224,7 +229,8 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 			return gnmi.New(c, gnmi.Config{}), nil
 		},
 		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditController,
-		Log: p.log, Reg: p.reg,
+		Reached: console.AdaptBoots(p.boots).Reached,
+		Log:     p.log, Reg: p.reg,
 	}, controller.Config{})
 	if err != nil {
 		return err

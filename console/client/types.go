@@ -92,6 +92,10 @@ type EnrolmentToken struct {
 	Serial  string             `json:"serial"`
 	Token   string             `json:"token"`
 	Expires time.Time          `json:"expires"`
+	// Ports are the site's circuits for the first boot, of those whose network
+	// interface the inventory names.
+	Ports     []BootPort `json:"ports,omitempty"`
+	Signature []byte     `json:"signature,omitempty"` // by Signer, of the device's whole bundle
 }
 
 // EnrolmentBundle is what a device needs for its first contact.
@@ -100,6 +104,7 @@ type EnrolmentBundle struct {
 	Channel  string           `json:"channel"` // host:port of the management channel
 	CAURL    string           `json:"ca_url"`
 	RootPEM  string           `json:"root_pem"`
+	Signer   string           `json:"signer,omitempty"` // PEM: certificate that signed, and its issuer
 	Tokens   []EnrolmentToken `json:"tokens"`
 }
 

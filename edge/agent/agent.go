@@ -39,6 +39,7 @@ type Agent struct {
 
 	mu    sync.Mutex // serialises all changes; held over disk writes and Host.Apply
 	state commit.State
+	link  link // the management channel
 
 	viewMu sync.Mutex // guards what readers see; taken after mu, never the other way
 	view   view
@@ -78,7 +79,7 @@ func New(ctx context.Context, deps Deps) (*Agent, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.state = state
-	if err := a.carry(ctx, state.Boot()); err != nil {
+	if err := a.carry(ctx, state.Boot(time.Now())); err != nil {
 		deps.Log.WarnContext(ctx, "configuration is not in force yet", "rev", state.Running.Revision, "err", err)
 	}
 	return a, nil
@@ -126,8 +127,8 @@ func (a *Agent) tick(ctx context.Context) bool {
 
 // carry carries out st; a.mu is held.
 func (a *Agent) carry(ctx context.Context, st commit.Step) error {
-	if st.Why != "" {
-		a.deps.Log.WarnContext(ctx, "reverting", "rev", st.Next.Running.Revision, "err", st.Why)
+	if r := st.Reverts; r != nil {
+		a.deps.Log.WarnContext(ctx, "reverting", "rev", r.Revision, "to", st.Next.Running.Revision, "commit", r.Commit, "failed", r.Failed, "err", r.Why)
 	}
 	if st.Idle() {
 		a.state = st.Next
@@ -214,27 +215,4 @@ func (a *Agent) check(s edge.Signed) error {
 		return fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
 	}
 	return nil
-}
-
-// failing are the contract items on trial that do not hold now; a host that
-// cannot be asked fails them all.
-func (a *Agent) failing(ctx context.Context) []string {
-	if a.state.Pending == nil || len(a.state.Pending.Held) == 0 {
-		return nil
-	}
-	return a.state.Pending.Failing(a.bfd(ctx))
-}
-
-// bfd returns which tunnels' BFD is up now.
-func (a *Agent) bfd(ctx context.Context) func(string) bool {
-	h, err := a.deps.Host.State(ctx)
-	if err != nil {
-		a.deps.Log.WarnContext(ctx, "host state is unknown", "err", err)
-		return func(string) bool { return false }
-	}
-	up := make(map[string]bool, len(h.Tunnels))
-	for _, t := range h.Tunnels {
-		up[t.Name] = t.BFD
-	}
-	return func(name string) bool { return up[name] }
 }

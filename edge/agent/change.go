@@ -24,7 +24,7 @@ func (a *Agent) Try(ctx context.Context, id edge.CommitID, want edge.Signed, rol
 	if err := a.deps.Host.Validate(ctx, want.Config); err != nil {
 		return fmt.Errorf("validate revision %d: %w", want.Revision, err)
 	}
-	t.Held = commit.Held(want.Config.Contract, a.bfd(ctx))
+	t.Held = commit.Held(want.Config.Contract, a.holding(ctx, time.Now()))
 	st, err := a.state.Try(t, time.Now())
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (a *Agent) State(ctx context.Context) (edge.State, error) {
 	}
 	s := a.look().state
 	run := s.Active()
-	st := edge.State{At: h.At.UTC(), Revision: run.Revision, Hash: run.Hash, Epoch: s.Credentials.Epoch}
+	st := edge.State{At: h.At.UTC(), Revision: run.Revision, Hash: run.Hash, Epoch: s.Credentials.Epoch, LastRevert: s.LastRevert}
 	if s.Pending != nil {
 		st.Pending = s.Pending.ID
 	}

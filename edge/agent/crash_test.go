@@ -30,12 +30,17 @@ type life struct {
 	maybeE    uint64 // an unacknowledged set, which may be stored
 	pending   edge.CommitID
 	pendRev   uint64
+	reverted  edge.CommitID // latest commit known to have been taken back
+	doubtful  edge.CommitID // may have been, for power was lost while it was set or confirmed
 }
 
 func (l *life) boot() {
 	l.files.restart()
 	l.host = &ram{}
 	l.agent = newAgent(l.t, l.s, l.host, l.files, "/state")
+	if l.pending != "" {
+		l.reverted = l.pending
+	}
 	l.pending = ""
 }
 
@@ -53,6 +58,17 @@ func (l *life) settle(r *rapid.T) {
 		r.Fatal("a commit survived the restart")
 	}
 	l.confirmed, l.maybe, l.epoch, l.maybeE = run, 0, st.Credentials.Epoch, 0
+	if got := lastRevert(st); got != l.reverted && (l.doubtful == "" || got != l.doubtful) {
+		r.Fatalf("commit %q is recorded as taken back, want %q or %q", got, l.reverted, l.doubtful)
+	}
+	l.reverted, l.doubtful = lastRevert(st), ""
+}
+
+func lastRevert(st commit.State) edge.CommitID {
+	if st.LastRevert == nil {
+		return ""
+	}
+	return st.LastRevert.Commit
 }
 
 // check holds at every quiet moment.
@@ -68,6 +84,8 @@ func (l *life) check(r *rapid.T) {
 		r.Fatalf("highest revision %d, acknowledged %d", st.Highest, l.confirmed)
 	case st.Running.Revision != l.confirmed:
 		r.Fatalf("confirmed revision %d, acknowledged %d", st.Running.Revision, l.confirmed)
+	case lastRevert(st) != l.reverted:
+		r.Fatalf("commit %q is recorded as taken back, want %q", lastRevert(st), l.reverted)
 	}
 }
 
@@ -99,9 +117,15 @@ func (l *life) actions() map[string]func(*rapid.T) {
 			d := rapid.SampledFrom(l.docs).Draw(r, "doc")
 			id := edge.CommitID(fmt.Sprint("c", l.n))
 			highest := l.agent.look().state.Highest
+			if l.pending == "" {
+				l.doubtful = id
+			}
 			err := l.agent.Try(l.t.Context(), id, d, 30*time.Second)
+			if l.crashed(r, err) {
+				return
+			}
+			l.doubtful = ""
 			switch {
-			case l.crashed(r, err):
 			case l.pending != "" && !errors.Is(err, commit.ErrBusy):
 				r.Fatalf("set with %s in flight: %v", l.pending, err)
 			case l.pending == "" && d.Revision < highest && !errors.Is(err, commit.ErrRefused):
@@ -115,9 +139,11 @@ func (l *life) actions() map[string]func(*rapid.T) {
 				return
 			}
 			l.maybe = l.pendRev
-			err := l.agent.Confirm(l.t.Context(), l.pending)
+			id := l.pending
+			l.pending, l.doubtful = "", id
+			err := l.agent.Confirm(l.t.Context(), id)
 			if err == nil {
-				l.confirmed, l.maybe = l.pendRev, 0
+				l.confirmed, l.maybe, l.doubtful = l.pendRev, 0, ""
 			}
 			if l.crashed(r, err) {
 				return
@@ -125,23 +151,26 @@ func (l *life) actions() map[string]func(*rapid.T) {
 			if err != nil {
 				r.Fatalf("confirm: %v", err)
 			}
-			l.pending = ""
 		},
 		"cancel": func(r *rapid.T) {
 			if l.pending == "" {
 				return
 			}
 			err := l.agent.Cancel(l.t.Context(), l.pending)
-			if !l.crashed(r, err) && err != nil {
+			if l.crashed(r, err) {
+				return
+			}
+			if err != nil {
 				r.Fatalf("cancel: %v", err)
 			}
-			l.pending = ""
+			l.reverted, l.pending = l.pending, ""
 		},
 		"deadline": func(r *rapid.T) {
 			time.Sleep(31 * time.Second)
 			l.agent.tick(l.t.Context())
-			l.crashed(r, nil)
-			l.pending = ""
+			if !l.crashed(r, nil) && l.pending != "" {
+				l.reverted, l.pending = l.pending, ""
+			}
 		},
 		"credentials": func(r *rapid.T) {
 			e := l.epoch + rapid.Uint64Range(1, 3).Draw(r, "rise")
@@ -155,6 +184,46 @@ func (l *life) actions() map[string]func(*rapid.T) {
 			}
 		},
 	}
+}
+
+// TestPowerLossAtEveryStep cuts the power at each disk operation of one life in
+// turn: a change is tried and taken back because its contract fails. At every
+// cut the device comes back with the confirmed revision, and from the moment
+// the change was acknowledged it says which commit it took back.
+func TestPowerLossAtEveryStep(t *testing.T) {
+	s := newSigner(t)
+	one, two := s.doc(t, 1, rich), s.doc(t, 2, rich)
+	synctest.Test(t, func(t *testing.T) {
+		for cut := 0; ; cut++ {
+			l := &life{t: t, s: s, files: newPower(uint64(cut))}
+			l.boot()
+			keep(t, l.agent, "one", one)
+			l.files.left = cut
+			tried := l.agent.Try(t.Context(), "two", two, time.Minute) == nil
+			l.host.setLost("dns/10.64.0.53")
+			l.agent.tick(t.Context())
+			time.Sleep(11 * time.Second)
+			l.agent.tick(t.Context())
+			over := l.files.left > 0 // the cut is behind the last step
+			if over {
+				if r := l.agent.look().state.LastRevert; r == nil || fmt.Sprint(r.Failed) != "[dns/10.64.0.53]" {
+					t.Fatalf("without a cut the last revert is %+v", r)
+				}
+			}
+			l.boot()
+			st := l.agent.look().state
+			if st.Active().Revision != 1 || st.Pending != nil || l.host.config.Hash() != one.Hash {
+				t.Fatalf("cut %d: revision %d in force, pending %v", cut, st.Active().Revision, st.Pending)
+			}
+			if got := lastRevert(st); tried && got != "two" || got != "" && got != "two" {
+				t.Fatalf("cut %d: commit %q is recorded as taken back, acknowledged %v", cut, got, tried)
+			}
+			if over {
+				t.Logf("%d cuts", cut)
+				return
+			}
+		}
+	})
 }
 
 // TestPowerLossAnywhere: whatever is cut, the device comes back with what was

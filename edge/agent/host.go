@@ -35,6 +35,9 @@ type HostState struct {
 	Platform inventory.Platform
 	Circuits []CircuitState // those of the configuration in force
 	Tunnels  []TunnelState  // those of the configuration in force
+	// Holds are the items of the contract in force that hold, named as in
+	// [edge.Contract.Items].
+	Holds []string
 }
 
 // CircuitState is one WAN port as observed.
@@ -59,7 +62,7 @@ type Counters struct {
 	InErrors, OutDiscards uint64 // packets
 }
 
-// Probe is the quality of a tunnel's path over the last second.
+// Probe is the quality of a tunnel's path over the last seconds.
 type Probe struct {
 	LossRatio float64 // in [0,1]; at 1 the two below are unknown
 	LatencyMS float64 // round trip, milliseconds

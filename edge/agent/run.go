@@ -33,7 +33,14 @@ type RunConfig struct {
 	// Host makes the data plane of the enrolled device; its tunnel key is in
 	// the identity.
 	Host func(*enrol.Identity) (Host, error)
-	Log  *slog.Logger
+	// Dial opens the connections for enrolment, renewal and the management
+	// channel. A box whose circuits are its own sets it, for it must reach the
+	// controller before it has an identity; nil: the host's Dial for the
+	// channel, and as the machine routes for the rest.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Enrol enrols and renews, with Dial and Log where it has none of its own.
+	Enrol enrol.Client
+	Log   *slog.Logger
 
 	OnEnrolled   func(*enrol.Identity) // optional, before the first configuration
 	OnUp, OnDown func()                // optional: the management channel
@@ -71,6 +78,10 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	if err != nil {
 		return fmt.Errorf("%w: address of the management channel: %w; enrol again", inventory.ErrInvalid, err)
 	}
+	dial := cfg.Dial
+	if dial == nil {
+		dial = host.Dial
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		a.Loop(ctx)
@@ -78,7 +89,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	})
 	g.Go(func() error {
 		// Without a certificate the network still runs from its confirmed config.
-		if err := id.RunRenewal(ctx, cfg.Log); err != nil {
+		if err := cfg.client().RunRenewal(ctx, id); err != nil {
 			cfg.Log.ErrorContext(ctx, "certificate cannot be renewed", "device", id.Device(), "err", err)
 		}
 		return nil
@@ -86,18 +97,36 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	g.Go(func() error {
 		return channel.Serve(ctx, channel.EdgeConfig{
 			Dial: func(ctx context.Context) (net.Conn, error) {
-				return host.Dial(ctx, "tcp", id.Channel())
+				return dial(ctx, "tcp", id.Channel())
 			},
 			TLS:        id.TLS,
 			ServerName: server,
 			Register:   a.Register,
 			Log:        cfg.Log.With("device", id.Device()),
-			OnUp:       cfg.OnUp,
-			OnDown:     cfg.OnDown,
+			OnUp:       func() { a.Channel(true); call(cfg.OnUp) },
+			OnDown:     func() { a.Channel(false); call(cfg.OnDown) },
 			MaxBackoff: maxBackoff,
 		})
 	})
 	return g.Wait()
+}
+
+// client is the enrolment client with the defaults of cfg.
+func (cfg RunConfig) client() enrol.Client {
+	c := cfg.Enrol
+	if c.Log == nil {
+		c.Log = cfg.Log
+	}
+	if c.Dial == nil {
+		c.Dial = cfg.Dial
+	}
+	return c
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
 }
 
 // identity loads the device's identity, or enrols.
@@ -117,7 +146,7 @@ func identity(ctx context.Context, cfg RunConfig) (*enrol.Identity, error) {
 	if err := (disk.OS{}).MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make identity directory: %w", err)
 	}
-	return enrol.Client{Log: cfg.Log}.Enrol(ctx, *cfg.Bundle, dir)
+	return cfg.client().Enrol(ctx, *cfg.Bundle, dir)
 }
 
 // pinned returns the revision keys as they are after the latest renewal.

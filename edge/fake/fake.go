@@ -26,6 +26,9 @@ type Faults struct {
 	Delay time.Duration
 	// Down are tunnels that do not come up.
 	Down map[string]bool
+	// Unhealthy are items of the health contract that fail after every push:
+	// the device takes it back after 10 s and names them.
+	Unhealthy []string
 }
 
 // Device is a pretend edge device; make one with [New]. It satisfies the
@@ -43,6 +46,7 @@ type Device struct {
 	confirmed   map[edge.CommitID]string // id → hash
 	highest     uint64
 	credentials edge.Credentials
+	taken       *edge.Reverted
 	applies     int
 	confirms    int
 }
@@ -158,10 +162,15 @@ func (d *Device) Apply(ctx context.Context, id edge.CommitID, want edge.Signed, 
 	}
 	d.before, d.running, d.pending = d.running, want, id
 	d.applies++
+	why, failed := "no Confirm arrived before the deadline", d.faults.Unhealthy
+	if len(failed) > 0 {
+		why, revert = "the health contract failed for 10s", min(revert, 10*time.Second)
+	}
 	d.revert = time.AfterFunc(revert, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.pending == id {
+			d.taken = &edge.Reverted{Commit: id, Revision: want.Revision, At: time.Now().UTC(), Why: why, Failed: failed}
 			d.undo()
 		}
 	})
@@ -214,7 +223,7 @@ func (d *Device) State(ctx context.Context) (edge.State, error) {
 	defer d.mu.Unlock()
 	st := edge.State{
 		At: time.Now().UTC(), Revision: d.running.Revision, Hash: d.running.Hash,
-		Pending: d.pending, Epoch: d.credentials.Epoch,
+		Pending: d.pending, Epoch: d.credentials.Epoch, LastRevert: d.taken,
 	}
 	for _, t := range d.running.Config.Tunnels {
 		up := !d.faults.Down[t.Name]

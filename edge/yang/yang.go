@@ -11,4 +11,4 @@ import _ "embed"
 var Module string
 
 // Version is the semantic version of the model, as Capabilities tells it.
-const Version = "1.0.0"
+const Version = "1.1.0"

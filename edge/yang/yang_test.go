@@ -136,6 +136,9 @@ func same(t *testing.T, mod, s statement, typ reflect.Type) {
 		if list {
 			inner = inner.Elem()
 		}
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
 		object := inner.Kind() == reflect.Struct && !inner.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 		want := map[[2]bool]string{{false, false}: "leaf", {true, false}: "leaf-list", {false, true}: "container", {true, true}: "list"}[[2]bool{list, object}]
 		if f.Type.Kind() == reflect.Map {

@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"edge/netconf":    {"inventory", "edge$"},
 	"edge/edgetest":   {"inventory", "edge", "controller"},
 	"edge/agent":      {"inventory", "edge", "pki/enrol"},
+	"edge/render":     {"inventory", "edge$"},
 	"edge/host":       {"inventory", "edge"},
 
 	"policy":    {"inventory"},
@@ -35,7 +36,7 @@ var mayImport = map[string][]string{
 	"console":        {"inventory", "policy", "pki", "edge", "telemetry", "anomaly", "incident", "controller", "console"},
 
 	// labs runs the edge side only; the demo and the checks are API clients.
-	"labs": {"inventory", "edge", "edge/agent", "telemetry", "anomaly", "incident", "console/client", "pki/enrol", "labs"},
+	"labs": {"inventory", "edge", "edge/agent", "edge/host", "telemetry", "anomaly", "incident", "console/client", "pki/enrol", "labs"},
 
 	// The store implements the interfaces of the nouns it keeps; only cmd imports it.
 	"internal/store": {"inventory", "edge$", "policy", "pki", "incident", "anomaly", "controller", "console/people", "console/client"},

@@ -23,19 +23,30 @@ func NewRevisions(db *DB, org inventory.OrgID) *Revisions { return &Revisions{db
 
 // Append implements [intent.Store].
 func (s *Revisions) Append(ctx context.Context, r intent.Revision) error {
-	wrap := func(err error) error { return fmt.Errorf("append revision %d: %w", r.Number, err) }
+	add, err := s.addition(r)
+	if err == nil {
+		err = s.db.Write(ctx, add)
+	}
+	if err != nil {
+		return fmt.Errorf("append revision %d: %w", r.Number, err)
+	}
+	return nil
+}
+
+// addition checks r and gives the write that appends it.
+func (s *Revisions) addition(r intent.Revision) (func(*Tx) error, error) {
 	if r.Org != s.org {
-		return wrap(fmt.Errorf("%w: it belongs to organisation %q, this store to %q", inventory.ErrInvalid, r.Org, s.org))
+		return nil, fmt.Errorf("%w: it belongs to organisation %q, this store to %q", inventory.ErrInvalid, r.Org, s.org)
 	}
 	content, err := json.Marshal(r.Content)
 	if err != nil {
-		return wrap(err)
+		return nil, err
 	}
 	envelope, err := json.Marshal(r.Envelope)
 	if err != nil {
-		return wrap(err)
+		return nil, err
 	}
-	err = s.db.Write(ctx, func(tx *Tx) error {
+	return func(tx *Tx) error {
 		if err := tx.Lock("revisions"); err != nil {
 			return err
 		}
@@ -50,11 +61,7 @@ func (s *Revisions) Append(ctx context.Context, r intent.Revision) error {
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			s.org, r.Number, r.Author, r.At, r.Message, r.Hash, r.KeyID, blob(r.Signature), string(content), string(envelope))
 		return err
-	})
-	if err != nil {
-		return wrap(err)
-	}
-	return nil
+	}, nil
 }
 
 const revisionHead = "number, author, at, message, hash, key_id, signature"

@@ -47,14 +47,26 @@ func (s *Inventory) Load(ctx context.Context) (inventory.Inventory, uint64, erro
 
 // Replace implements [inventory.Store].
 func (s *Inventory) Replace(ctx context.Context, base uint64, inv inventory.Inventory) (uint64, error) {
-	if inv.Org != s.org {
-		return 0, fmt.Errorf("replace inventory: %w: it belongs to organisation %q, this store to %q", inventory.ErrInvalid, inv.Org, s.org)
+	put, err := s.replacement(base, inv)
+	if err == nil {
+		err = s.db.Write(ctx, put)
 	}
-	want, err := split(inv)
 	if err != nil {
 		return 0, fmt.Errorf("replace inventory: %w", err)
 	}
-	err = s.db.Write(ctx, func(tx *Tx) error {
+	return base + 1, nil
+}
+
+// replacement checks inv and gives the write that puts it in force.
+func (s *Inventory) replacement(base uint64, inv inventory.Inventory) (func(*Tx) error, error) {
+	if inv.Org != s.org {
+		return nil, fmt.Errorf("%w: it belongs to organisation %q, this store to %q", inventory.ErrInvalid, inv.Org, s.org)
+	}
+	want, err := split(inv)
+	if err != nil {
+		return nil, err
+	}
+	return func(tx *Tx) error {
 		version, err := s.version(tx)
 		if err != nil {
 			return err
@@ -67,11 +79,7 @@ func (s *Inventory) Replace(ctx context.Context, base uint64, inv inventory.Inve
 			return err
 		}
 		return s.put(tx, base+1, have, want)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("replace inventory: %w", err)
-	}
-	return base + 1, nil
+	}, nil
 }
 
 // put turns the rows have into want and notes the version.

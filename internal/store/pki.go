@@ -35,18 +35,28 @@ func (s *PKI) write(ctx context.Context, fn func(*Tx) error) error {
 // AddToken implements [pki.Tokens].
 func (s *PKI) AddToken(ctx context.Context, t pki.Token) error {
 	err := s.write(ctx, func(tx *Tx) error {
-		if _, err := tx.Exec("UPDATE pki_tokens SET expires_at = ? WHERE org = ? AND device = ? AND used_at = '' AND expires_at > ?",
-			t.At, s.org, t.Device, t.At); err != nil {
+		if err := s.endTokens(tx, t.Device, t.At); err != nil {
 			return err
 		}
-		_, err := tx.Exec("INSERT INTO pki_tokens (org, hash, device, serial, created_by, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			s.org, t.Hash, t.Device, t.Serial, t.By, t.At, t.Expires)
-		return err
+		return s.addToken(tx, t)
 	})
 	if err != nil {
 		return fmt.Errorf("keep enrolment token: %w", err)
 	}
 	return nil
+}
+
+// endTokens ends a device's unused tokens.
+func (s *PKI) endTokens(tx *Tx, device inventory.DeviceID, at time.Time) error {
+	_, err := tx.Exec("UPDATE pki_tokens SET expires_at = ? WHERE org = ? AND device = ? AND used_at = '' AND expires_at > ?",
+		at, s.org, device, at)
+	return err
+}
+
+func (s *PKI) addToken(tx *Tx, t pki.Token) error {
+	_, err := tx.Exec("INSERT INTO pki_tokens (org, hash, device, serial, created_by, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		s.org, t.Hash, t.Device, t.Serial, t.By, t.At, t.Expires)
+	return err
 }
 
 // Token implements [pki.Tokens].
@@ -112,13 +122,8 @@ func (s *PKI) Redeem(ctx context.Context, hash string, c pki.Certificate) (pki.R
 
 // supersede ends the device's earlier lineages: a new enrolment replaces them.
 func (s *PKI) supersede(tx *Tx, c pki.Certificate) ([]pki.Revocation, error) {
-	var old []string
-	if err := s.each(tx, "SELECT lineage FROM pki_lineages WHERE org = ? AND device = ? AND revoked_at = ''", []any{s.org, c.Device}, func(scan rowScan) error {
-		var l string
-		err := scan(&l)
-		old = append(old, l)
-		return err
-	}); err != nil {
+	old, err := s.lineagesOf(tx, c.Device)
+	if err != nil {
 		return nil, err
 	}
 	var out []pki.Revocation
@@ -130,6 +135,17 @@ func (s *PKI) supersede(tx *Tx, c pki.Certificate) ([]pki.Revocation, error) {
 		out = append(out, fresh...)
 	}
 	return out, nil
+}
+
+// lineagesOf lists the device's lineages that are not revoked.
+func (s *PKI) lineagesOf(tx *Tx, device inventory.DeviceID) (out []string, err error) {
+	err = s.each(tx, "SELECT lineage FROM pki_lineages WHERE org = ? AND device = ? AND revoked_at = ''", []any{s.org, device}, func(scan rowScan) error {
+		var l string
+		err := scan(&l)
+		out = append(out, l)
+		return err
+	})
+	return out, err
 }
 
 // start records the first certificate of a lineage.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/edge"
@@ -200,6 +201,7 @@ func (h *Host) State(context.Context) (agent.HostState, error) {
 		Circuits: make([]agent.CircuitState, 0, len(h.config.Circuits)),
 		Tunnels:  make([]agent.TunnelState, 0, len(h.config.Tunnels)),
 	}
+	st.Holds = h.holds(now)
 	in, out := map[string]totals{}, map[string]totals{}
 	for _, t := range h.config.Tunnels {
 		l := u.links[t.Name]
@@ -217,6 +219,24 @@ func (h *Host) State(context.Context) (agent.HostState, error) {
 		})
 	}
 	return st, nil
+}
+
+// holds are the items of the contract in force that hold: BFD as its link is,
+// and all that lies beyond the tunnels while any of them routes. The underlay
+// is locked.
+func (h *Host) holds(now time.Time) []string {
+	far, up := false, map[string]bool{}
+	for _, t := range h.config.Tunnels {
+		l := h.under.links[t.Name]
+		up["bfd/"+t.Name] = l.bfd(now)
+		far = far || l.bgp(now)
+	}
+	return slices.DeleteFunc(h.config.Contract.Items(), func(item string) bool {
+		if strings.HasPrefix(item, "bfd/") {
+			return !up[item]
+		}
+		return !far
+	})
 }
 
 // Watch implements agent.Host.

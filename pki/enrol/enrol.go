@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -36,6 +35,9 @@ type Request struct {
 	CSR    string `json:"csr"`    // PEM
 	// WireGuardPublicKey is base64, 32 bytes, bound to the certificate.
 	WireGuardPublicKey string `json:"wireguard_public_key"`
+	// Timeline is what the device saw of its boot so far, at most 8 KiB; it
+	// decides nothing.
+	Timeline []Step `json:"timeline,omitempty"`
 }
 
 // RenewRequest asks for the next certificate of the device that presents its
@@ -118,77 +120,6 @@ func decode(r io.Reader, into any) error {
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: data after the JSON object", inventory.ErrInvalid)
-	}
-	return nil
-}
-
-// Bundle is what a device needs for its first contact; it holds a secret and
-// travels as a file that only its owner may read, or as a QR code.
-type Bundle struct {
-	EnrolURL string             `json:"enrol_url"` // base, e.g. https://hub.example:9445
-	Channel  string             `json:"channel"`   // host:port
-	CAURL    string             `json:"ca_url"`
-	RootPEM  string             `json:"root_pem"`
-	Device   inventory.DeviceID `json:"device"`
-	Serial   string             `json:"serial"`
-	Token    string             `json:"token"`
-}
-
-// Validate reports every missing field at once.
-func (b Bundle) Validate() error {
-	var errs []error
-	for _, f := range []struct{ name, value string }{
-		{"enrol_url", b.EnrolURL},
-		{"root_pem", b.RootPEM},
-		{"device", string(b.Device)},
-		{"serial", b.Serial},
-		{"token", b.Token},
-	} {
-		if f.value == "" {
-			errs = append(errs, fmt.Errorf("%w: enrolment bundle: %s is missing", inventory.ErrInvalid, f.name))
-		}
-	}
-	if b.EnrolURL != "" && !strings.HasPrefix(b.EnrolURL, "https://") {
-		errs = append(errs, fmt.Errorf("%w: enrolment bundle: enrol_url %q is not an https URL", inventory.ErrInvalid, b.EnrolURL))
-	}
-	if b.RootPEM != "" {
-		if _, err := TrustDomain([]byte(b.RootPEM)); err != nil {
-			errs = append(errs, fmt.Errorf("enrolment bundle: root_pem: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// LoadBundle reads a bundle file. A file that others than its owner may read
-// is refused: the token in it is as good as the device.
-func LoadBundle(path string) (Bundle, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Bundle{}, fmt.Errorf("enrolment bundle: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return Bundle{}, fmt.Errorf("%w: enrolment bundle %s may be read by others (mode %04o); run chmod 600 on it", inventory.ErrInvalid, path, info.Mode().Perm())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return Bundle{}, fmt.Errorf("enrolment bundle: %w", err)
-	}
-	defer f.Close()
-	var b Bundle
-	if err := decode(f, &b); err != nil {
-		return Bundle{}, fmt.Errorf("enrolment bundle %s: %w", path, err)
-	}
-	return b, b.Validate()
-}
-
-// Save writes the bundle for its owner alone, atomically.
-func (b Bundle) Save(path string) error {
-	doc, err := json.MarshalIndent(b, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := replaceFile(path, append(doc, '\n')); err != nil {
-		return fmt.Errorf("enrolment bundle: %w", err)
 	}
 	return nil
 }

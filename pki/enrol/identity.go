@@ -34,6 +34,7 @@ type opened struct {
 	slot
 	pair      *tls.Certificate
 	roots     *x509.CertPool
+	root      *x509.Certificate
 	wireguard *ecdh.PrivateKey
 	keys      map[string]map[string]*ecdsa.PublicKey // purpose, key id
 }
@@ -59,6 +60,9 @@ func (i *Identity) Device() inventory.DeviceID { return i.now.Load().Device }
 
 // Certificate is the certificate in use.
 func (i *Identity) Certificate() *x509.Certificate { return i.now.Load().pair.Leaf }
+
+// Root is the root CA's certificate.
+func (i *Identity) Root() *x509.Certificate { return i.now.Load().root }
 
 // Channel is the host:port of the management channel.
 func (i *Identity) Channel() string { return i.now.Load().Channel }

@@ -31,6 +31,7 @@ func Next(now, notBefore, notAfter time.Time, jitter float64) time.Duration {
 func (i *Identity) Renew(ctx context.Context) error { return i.renewWith(ctx, Client{}) }
 
 func (i *Identity) renewWith(ctx context.Context, c Client) error {
+	c.Journal, c.Observe = nil, nil // no first boot
 	i.renew.Lock()
 	defer i.renew.Unlock()
 	cur := i.now.Load()
@@ -47,7 +48,7 @@ func (i *Identity) renewWith(ctx context.Context, c Client) error {
 		}
 	}
 	answer, err := c.post(ctx, strings.TrimSuffix(cur.CAURL, "/")+RenewPath, i.TLS(),
-		RenewRequest{CSR: next.CSR, WireGuardPublicKey: publicText(cur.wireguard)})
+		func() any { return RenewRequest{CSR: next.CSR, WireGuardPublicKey: publicText(cur.wireguard)} })
 	if err != nil {
 		return fmt.Errorf("renew certificate of %s at %s: %w", cur.Device, cur.CAURL, err)
 	}
@@ -63,9 +64,16 @@ func (i *Identity) renewWith(ctx context.Context, c Client) error {
 	return nil
 }
 
-// RunRenewal renews for as long as ctx lives and returns nil then. It returns
-// early when the controller refuses, for asking again cannot help.
+// RunRenewal is [Client.RunRenewal] of a client that only logs.
 func (i *Identity) RunRenewal(ctx context.Context, log *slog.Logger) error {
+	return Client{Log: log}.RunRenewal(ctx, i)
+}
+
+// RunRenewal renews i for as long as ctx lives and returns nil then. It returns
+// early when the controller refuses, for asking again cannot help. Log is
+// required.
+func (c Client) RunRenewal(ctx context.Context, i *Identity) error {
+	log := c.Log
 	jitter := rand.Float64()
 	for {
 		leaf := i.Certificate()
@@ -78,7 +86,7 @@ func (i *Identity) RunRenewal(ctx context.Context, log *slog.Logger) error {
 			}
 			continue
 		}
-		err := i.renewWith(ctx, Client{Log: log})
+		err := i.renewWith(ctx, c)
 		var refused *RefusedError
 		switch {
 		case ctx.Err() != nil:

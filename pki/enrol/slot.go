@@ -172,6 +172,11 @@ func (s slot) open() (*opened, error) {
 	}
 	o := &opened{slot: s, pair: &pair, roots: x509.NewCertPool(), keys: map[string]map[string]*ecdsa.PublicKey{}}
 	o.roots.AppendCertsFromPEM([]byte(s.Root))
+	roots, err := parseCertificates([]byte(s.Root))
+	if err != nil || len(roots) == 0 {
+		return nil, fmt.Errorf("%w: identity: its root certificate is damaged", inventory.ErrInvalid)
+	}
+	o.root = roots[0]
 	if o.wireguard, err = s.wireGuardKey(); err != nil {
 		return nil, err
 	}

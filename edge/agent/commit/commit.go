@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/edge"
@@ -42,6 +43,9 @@ type Record struct {
 	Highest   uint64          `json:"highest"` // highest revision ever confirmed
 	Pending   *Pending        `json:"pending,omitempty"`
 	Confirmed []edge.CommitID `json:"confirmed,omitempty"` // oldest first
+	// LastRevert is the latest commit that was taken back after it was in
+	// force, until another one is; a later Confirm leaves it.
+	LastRevert *edge.Reverted `json:"last_revert,omitempty"`
 }
 
 // Pending is a configuration on trial.
@@ -49,11 +53,17 @@ type Pending struct {
 	ID       edge.CommitID `json:"id"`
 	Want     edge.Signed   `json:"want"`
 	Deadline time.Time     `json:"deadline"`
-	// Held are the contract's items (tunnel names) that held before the change
-	// and must hold after it.
+	// Held are the items, named as in [edge.Contract.Items], that held before
+	// the change and must hold after it. A record of an older agent names
+	// tunnels only.
 	Held []string `json:"held,omitempty"`
-	// Good is when they were last seen to hold; the time of the change at first.
-	Good time.Time `json:"good"`
+	// Since is the time of the change, Good when the items were last seen to
+	// hold; the time of the change at first.
+	Since time.Time `json:"since,omitzero"`
+	Good  time.Time `json:"good"`
+
+	// taken is set while the host refuses to go back: what is to be recorded.
+	taken *edge.Reverted
 }
 
 // State is the record, the credentials, and whether the host is behind them.
@@ -75,7 +85,8 @@ type Step struct {
 
 	Failed State   // the state when the host refused to apply
 	Undo   *Record // written then
-	Why    string  // for the log: why a config is being reverted
+	// Reverts is the commit being taken back, for the log; nil: none.
+	Reverts *edge.Reverted
 }
 
 // Idle says whether there is nothing to carry out.
@@ -91,16 +102,16 @@ func (s State) Active() edge.Signed {
 	return s.Running
 }
 
-// Boot starts from what the disk holds: nobody can confirm a commit whose
-// health was not watched, so one found pending is reverted.
-func (s State) Boot() Step {
+// Boot starts at now from what the disk holds: nobody can confirm a commit
+// whose health was not watched, so one found pending is reverted.
+func (s State) Boot(now time.Time) Step {
 	next := s
 	next.Stale = false
 	st := Step{Apply: true}
-	if s.Pending != nil {
-		next.Pending = nil
+	if p := s.Pending; p != nil {
+		st.Reverts = p.reverted("the agent restarted before the commit was confirmed", nil, now)
+		next.Pending, next.LastRevert = nil, st.Reverts
 		st.Settle = &next.Record
-		st.Why = "the agent restarted before the commit was confirmed"
 	}
 	st.Next = next
 	st.Failed = next
@@ -114,7 +125,7 @@ type Trial struct {
 	ID       edge.CommitID
 	Want     edge.Signed
 	Rollback time.Duration // zero: DefaultRollback
-	Held     []string      // contract items that hold now
+	Held     []string      // contract items that hold now, see [Held]
 }
 
 // Try puts t on trial at now. Repeating an id with the same content changes
@@ -146,7 +157,7 @@ func (s State) Try(t Trial, now time.Time) (Step, error) {
 	}
 	undo := s.Record
 	next, failed := s, s
-	next.Pending = &Pending{ID: t.ID, Want: t.Want, Deadline: now.Add(t.Rollback), Held: t.Held, Good: now}
+	next.Pending = &Pending{ID: t.ID, Want: t.Want, Deadline: now.Add(t.Rollback), Held: t.Held, Since: now, Good: now}
 	next.Stale = false
 	return Step{Journal: &next.Record, Apply: true, Next: next, Failed: failed, Undo: &undo}, nil
 }
@@ -164,7 +175,7 @@ func (s State) Confirm(id edge.CommitID, failing []string, now time.Time) (Step,
 	case !now.Before(p.Deadline):
 		return Step{}, fmt.Errorf("%w: confirm commit %q: its deadline %s passed, it is being reverted", ErrExpired, id, p.Deadline.UTC().Format(time.RFC3339))
 	case len(failing) > 0:
-		return Step{}, fmt.Errorf("%w: confirm commit %q: BFD of %v was up before the change and is down; confirm again once it is up", ErrNotYet, id, failing)
+		return Step{}, fmt.Errorf("%w: confirm commit %q: %s held before the change and does not now; confirm again once it does", ErrNotYet, id, strings.Join(failing, ", "))
 	}
 	next := s
 	next.Running, next.Pending = p.Want, nil
@@ -181,7 +192,7 @@ func (s State) Cancel(id edge.CommitID, now time.Time) (Step, error) {
 	if s.Pending == nil || s.Pending.ID != id {
 		return Step{}, fmt.Errorf("%w: cancel commit %q: %w; it was confirmed, reverted or never sent", ErrRefused, id, errUnknown)
 	}
-	return s.revert("the controller cancelled the commit", now), nil
+	return s.revert("the controller cancelled the commit", nil, now), nil
 }
 
 // Extend moves the deadline of the commit id to now plus rollback.
@@ -211,10 +222,12 @@ func (s State) Tick(failing []string, now time.Time) Step {
 		return Step{Apply: true, Next: next, Failed: s}
 	case p == nil:
 		return Step{Next: s}
+	case p.taken != nil:
+		return s.revert(p.taken.Why, p.taken.Failed, now)
 	case !now.Before(p.Deadline):
-		return s.revert("no Confirm arrived before the deadline", now)
+		return s.revert("no Confirm arrived before the deadline", failing, now)
 	case len(failing) > 0 && now.Sub(p.Good) >= Grace:
-		return s.revert(fmt.Sprintf("BFD of %v was up before the change and is down for %s", failing, Grace), now)
+		return s.revert(fmt.Sprintf("the health contract failed for %s", Grace), failing, now)
 	case len(failing) > 0:
 		return Step{Next: s}
 	}
@@ -227,16 +240,24 @@ func (s State) Tick(failing []string, now time.Time) Step {
 // Waiting says whether Tick has anything to do.
 func (s State) Waiting() bool { return s.Pending != nil || s.Stale }
 
-// revert goes back to Running. While the host cannot, the commit stays pending
-// past its deadline: it cannot be confirmed and every Tick tries again.
-func (s State) revert(why string, now time.Time) Step {
+// revert goes back to Running and records why. While the host cannot, the
+// commit stays pending past its deadline: it cannot be confirmed and every Tick
+// tries again.
+func (s State) revert(why string, failing []string, now time.Time) Step {
 	next, failed, p := s, s, *s.Pending
-	next.Pending, next.Stale = nil, false
+	if p.taken == nil {
+		p.taken = p.reverted(why, failing, now)
+	}
+	next.Pending, next.Stale, next.LastRevert = nil, false, p.taken
 	if p.Deadline.After(now) {
 		p.Deadline = now
 	}
 	failed.Pending = &p
-	return Step{Apply: true, Settle: &next.Record, Next: next, Failed: failed, Why: why}
+	return Step{Apply: true, Settle: &next.Record, Next: next, Failed: failed, Reverts: p.taken}
+}
+
+func (p *Pending) reverted(why string, failing []string, now time.Time) *edge.Reverted {
+	return &edge.Reverted{Commit: p.ID, Revision: p.Want.Revision, At: now.UTC(), Why: why, Failed: failing}
 }
 
 // Admit takes a credential set whose epoch must rise; the same set again is a
@@ -260,21 +281,24 @@ func (s State) Admit(c edge.Credentials) (Step, error) {
 	return st, nil
 }
 
-// Held are the items of c that hold, given the tunnels whose BFD is up.
-func Held(c edge.Contract, up func(tunnel string) bool) []string {
-	var held []string
-	for _, t := range c.BFD {
-		if up(t) {
-			held = append(held, t)
-		}
-	}
-	return held
+// Held are the items of c, and [edge.ChannelItem], that hold now.
+func Held(c edge.Contract, holds func(item string) bool) []string {
+	return slices.DeleteFunc(append(c.Items(), edge.ChannelItem), func(item string) bool { return !holds(item) })
 }
 
 // Failing are the items of p that do not hold; none without a trial.
-func (p *Pending) Failing(up func(tunnel string) bool) []string {
+func (p *Pending) Failing(holds func(item string) bool) []string {
 	if p == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(p.Held), up)
+	var failing []string
+	for _, item := range p.Held {
+		if item != edge.ChannelItem && !strings.Contains(item, "/") {
+			item = "bfd/" + item // of an older agent
+		}
+		if !holds(item) {
+			failing = append(failing, item)
+		}
+	}
+	return failing
 }

@@ -1,7 +1,9 @@
 package commit
 
 import (
+	"encoding/json"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +19,7 @@ func doc(rev uint64) edge.Signed {
 }
 
 func trial(id edge.CommitID, rev uint64) Trial {
-	return Trial{ID: id, Want: doc(rev), Rollback: 45 * time.Second, Held: []string{"c1--hub-1"}}
+	return Trial{ID: id, Want: doc(rev), Rollback: 45 * time.Second, Held: []string{"bfd/c1--hub-1"}}
 }
 
 // confirmed is a device that runs revision rev, confirmed under id.
@@ -82,7 +84,7 @@ func TestConfirmKeeps(t *testing.T) {
 	if _, err := on.Confirm("other", nil, t0); !errors.Is(err, ErrRefused) {
 		t.Errorf("confirm of an unknown id: %v", err)
 	}
-	if _, err := on.Confirm("two", []string{"c1--hub-1"}, t0); !errors.Is(err, ErrNotYet) {
+	if _, err := on.Confirm("two", []string{"bfd/c1--hub-1"}, t0); !errors.Is(err, ErrNotYet) {
 		t.Errorf("confirm with BFD down: %v", err)
 	}
 	if _, err := on.Confirm("two", nil, t0.Add(45*time.Second)); !errors.Is(err, ErrExpired) {
@@ -106,7 +108,7 @@ func TestConfirmKeeps(t *testing.T) {
 func TestTickReverts(t *testing.T) {
 	st, _ := confirmed(t, "one", 5).Try(trial("two", 6), t0)
 	on := st.Next
-	down := []string{"c1--hub-1"}
+	down := []string{"bfd/c1--hub-1"}
 	for name, tt := range map[string]struct {
 		failing []string
 		after   time.Duration
@@ -114,13 +116,17 @@ func TestTickReverts(t *testing.T) {
 	}{
 		"healthy":              {after: 44 * time.Second},
 		"deadline":             {after: 45 * time.Second, revert: true},
+		"deadline, unhealthy":  {failing: down, after: 45 * time.Second, revert: true},
 		"unhealthy in grace":   {failing: down, after: 9 * time.Second},
 		"unhealthy past grace": {failing: down, after: 10 * time.Second, revert: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := on.Tick(tt.failing, t0.Add(tt.after))
 			if got := st.Next.Pending == nil; got != tt.revert {
-				t.Errorf("reverted = %v, want %v (%s)", got, tt.revert, st.Why)
+				t.Errorf("reverted = %v, want %v (%v)", got, tt.revert, st.Reverts)
+			}
+			if r := st.Next.LastRevert; tt.revert && (r == nil || r.Commit != "two" || r.Revision != 6 || !r.At.Equal(t0.Add(tt.after)) || !slices.Equal(r.Failed, tt.failing)) {
+				t.Errorf("recorded %+v", r)
 			}
 			if tt.revert && (st.Next.Active().Revision != 5 || st.Settle == nil || !st.Apply) {
 				t.Errorf("step = %+v", st)
@@ -147,18 +153,22 @@ func TestFailedRevertCannotBeConfirmed(t *testing.T) {
 	if _, err := stuck.Confirm("two", nil, t0.Add(2*time.Second)); !errors.Is(err, ErrExpired) {
 		t.Errorf("confirm after cancel: %v", err)
 	}
-	if st := stuck.Tick(nil, t0.Add(2*time.Second)); st.Next.Pending != nil || !st.Apply {
+	st = stuck.Tick(nil, t0.Add(2*time.Second))
+	if st.Next.Pending != nil || !st.Apply {
 		t.Errorf("the next tick does not try again: %+v", st)
+	}
+	if r := st.Next.LastRevert; r == nil || r.Why != "the controller cancelled the commit" || !r.At.Equal(t0.Add(time.Second)) {
+		t.Errorf("recorded %+v, want the first reason", r)
 	}
 }
 
 func TestBootReverts(t *testing.T) {
 	st, _ := confirmed(t, "one", 5).Try(trial("two", 6), t0)
-	st = st.Next.Boot()
-	if st.Next.Active().Revision != 5 || st.Settle == nil || !st.Apply || !st.Failed.Stale {
+	st = st.Next.Boot(t0)
+	if st.Next.Active().Revision != 5 || st.Settle == nil || !st.Apply || !st.Failed.Stale || st.Settle.LastRevert.Commit != "two" {
 		t.Errorf("boot with a commit pending: %+v", st)
 	}
-	if st := confirmed(t, "one", 5).Boot(); st.Settle != nil || !st.Apply {
+	if st := confirmed(t, "one", 5).Boot(t0); st.Settle != nil || !st.Apply || st.Next.LastRevert != nil {
 		t.Errorf("boot: %+v", st)
 	}
 }
@@ -210,13 +220,31 @@ func TestAdmit(t *testing.T) {
 }
 
 func TestHeldAndFailing(t *testing.T) {
-	up := func(n string) bool { return n == "a" }
-	held := Held(edge.Contract{BFD: []string{"a", "b"}}, up)
-	if !slices.Equal(held, []string{"a"}) {
+	up := func(n string) bool { return n == "bfd/a" || n == "dns/10.0.0.1" || n == "channel" }
+	held := Held(edge.Contract{BFD: []string{"a", "b"}, DNS: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}}, up)
+	if !slices.Equal(held, []string{"bfd/a", "dns/10.0.0.1", "channel"}) {
 		t.Errorf("held = %v", held)
 	}
-	p := &Pending{Held: []string{"a", "b"}}
-	if got := p.Failing(up); !slices.Equal(got, []string{"b"}) || len(p.Held) != 2 {
+	p := &Pending{Held: []string{"bfd/a", "bfd/b"}}
+	if got := p.Failing(up); !slices.Equal(got, []string{"bfd/b"}) || len(p.Held) != 2 {
 		t.Errorf("failing = %v, held = %v", got, p.Held)
+	}
+}
+
+// A record of the agent before contract items were named still loads, and its
+// bare tunnel names are BFD sessions.
+func TestOldRecordLoads(t *testing.T) {
+	const old = `{"running":{"device":"e-1","revision":5,"hash":"f","config":{},"key_id":"","signature":null},"highest":5,` +
+		`"pending":{"id":"two","want":{"device":"e-1","revision":6,"hash":"g","config":{},"key_id":"","signature":null},` +
+		`"deadline":"2026-03-01T08:00:45Z","held":["c1--hub-1","c1--hub-2"],"good":"2026-03-01T08:00:00Z"},"confirmed":["one"]}`
+	var r Record
+	if err := json.Unmarshal([]byte(old), &r); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Pending.Failing(func(n string) bool { return n == "bfd/c1--hub-1" }); !slices.Equal(got, []string{"bfd/c1--hub-2"}) {
+		t.Errorf("failing = %v", got)
+	}
+	if st := (State{Record: r}).Boot(t0); st.Next.Active().Revision != 5 || st.Next.LastRevert.Revision != 6 {
+		t.Errorf("boot: %+v", st.Next.Record)
 	}
 }

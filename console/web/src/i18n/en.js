@@ -1,6 +1,7 @@
 // English; the other language has the same keys, which the build checks.
 import access from './en/access.js';
+import boot from './en/boot.js';
 import network from './en/network.js';
 import watch from './en/watch.js';
 
-export default { ...watch, ...network, ...access };
+export default { ...watch, ...network, ...boot, ...access };

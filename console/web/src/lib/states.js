@@ -47,6 +47,8 @@ export const tones = {
   refused: 'degraded',
   failed: 'down',
   valid: 'ok',
+  passed: 'ok',
+  skipped: 'planned',
   expired: 'planned',
   revoked: 'down',
 };

@@ -1,0 +1,185 @@
+package linux
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/wardnet/wardnet/edge/host/frr"
+)
+
+const (
+	pollPause   = 300 * time.Millisecond // between looks at the sessions, while somebody watches
+	daemonPause = time.Second            // between looks whether FRR lives
+	resyncPause = time.Minute            // between looks for what others changed
+	settle      = 100 * time.Millisecond // a burst of kernel messages counts as one
+	retryPause  = 2 * time.Second        // after a failed try to heal
+)
+
+// keep brings the box back to what it should be: at once when asked, when a
+// daemon died, and every minute.
+func (h *Host) keep(ctx context.Context) error {
+	daemons := time.NewTicker(daemonPause)
+	defer daemons.Stop()
+	resync := time.NewTicker(resyncPause)
+	defer resync.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.healing:
+		case <-resync.C:
+		case <-daemons.C:
+			if now := h.current(); nothing(now.config) || now.box.FRR == "" || len(h.routing.Down()) == 0 {
+				continue
+			}
+			h.deps.Log.WarnContext(ctx, "routing daemons are down", "err", h.routing.Down())
+		}
+		err := h.mend(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+			time.AfterFunc(retryPause, h.heal)
+		}
+		if text != said && err != nil {
+			h.deps.Log.ErrorContext(ctx, "box cannot be brought back", "err", err)
+		}
+		said = text
+	}
+}
+
+// mend converges the box once, with what the circuits have learned since.
+func (h *Host) mend(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.current()
+	if !now.applied {
+		return nil // an earlier process' box: the agent applies soon
+	}
+	now, err := h.make(now.config, now.keys)
+	if err != nil {
+		return err
+	}
+	diff, err := h.differences(ctx, now)
+	if err != nil || len(diff) == 0 {
+		return err
+	}
+	h.metrics.heals.Inc()
+	h.deps.Log.InfoContext(ctx, "box differs, setting it again", "first", diff[0], "count", len(diff))
+	if err := h.converge(ctx, now); err != nil {
+		return err
+	}
+	h.adopt(now)
+	return nil
+}
+
+// listen hears the kernel: links, addresses and routes. A subscription that
+// breaks, as when its buffer overflows, is made anew and counts as a change.
+func (h *Host) listen(ctx context.Context) error {
+	for {
+		err := h.hear(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			h.deps.Log.WarnContext(ctx, "kernel cannot be heard, trying again", "err", err)
+		}
+		h.heal()
+		h.wake()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(daemonPause):
+		}
+	}
+}
+
+func (h *Host) hear(ctx context.Context) error {
+	stop := make(chan struct{})
+	defer close(stop)
+	links := make(chan netlink.LinkUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	routes := make(chan netlink.RouteUpdate, 256)
+	quiet := func(error) {} // the channel closes
+	if err := netlink.LinkSubscribeWithOptions(links, stop, netlink.LinkSubscribeOptions{ErrorCallback: quiet}); err != nil {
+		return err
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, stop, netlink.AddrSubscribeOptions{ErrorCallback: quiet}); err != nil {
+		return err
+	}
+	if err := netlink.RouteSubscribeWithOptions(routes, stop, netlink.RouteSubscribeOptions{ErrorCallback: quiet}); err != nil {
+		return err
+	}
+	up := map[string]bool{}
+	var pending <-chan time.Time
+	mend := false
+	for {
+		ours, ok := false, true
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pending:
+			pending = nil
+			if mend {
+				h.heal()
+				mend = false
+			}
+			h.wake()
+			continue
+		case u, open := <-links:
+			if ok = open; ok {
+				at := u.Attrs()
+				running := at.RawFlags&unix.IFF_RUNNING != 0
+				if running && !up[at.Name] {
+					h.wan.kick(at.Name)
+				}
+				up[at.Name] = running
+				ours = true
+			}
+		case _, ok = <-addrs:
+			ours = true
+		case u, open := <-routes:
+			ok = open
+			ours = open && u.Protocol == Protocol && u.Type == unix.RTM_DELROUTE
+		}
+		if !ok {
+			return nil
+		}
+		mend = mend || ours
+		if pending == nil {
+			pending = time.After(settle)
+		}
+	}
+}
+
+// poll looks at the sessions while somebody watches; FRR does not tell.
+func (h *Host) poll(ctx context.Context) error {
+	tick := time.NewTicker(pollPause)
+	defer tick.Stop()
+	var last frr.Sessions
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !h.watched() || h.current().box.FRR == "" {
+			continue
+		}
+		now, err := h.routing.Sessions(ctx)
+		if err != nil {
+			continue // State says so to who asks
+		}
+		if !maps.Equal(now.BFD, last.BFD) || !maps.Equal(now.BGP, last.BGP) {
+			last = now
+			h.wake()
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package probe
+
+import "time"
+
+// patience is how long an answer may take before its probe counts as lost; one
+// that comes later still mends the count.
+const patience = time.Second
+
+// Sample is the quality of a tunnel over a span of time.
+type Sample struct {
+	Sent, Lost int     // probes old enough to be judged
+	LatencyMS  float64 // mean round trip, milliseconds; 0 when all are lost
+	JitterMS   float64 // peak to peak, milliseconds
+}
+
+// series are the last probes of one tunnel.
+type series struct {
+	ring []shot
+	next uint32 // sequence number of the next probe
+}
+
+// shot is one probe.
+type shot struct {
+	seq  uint32
+	sent time.Time // zero: never
+	took time.Duration
+	back bool
+}
+
+func newSeries(size int) series { return series{ring: make([]shot, size)} }
+
+// send notes a probe sent at now and gives its number.
+func (s *series) send(now time.Time) uint32 {
+	seq := s.next
+	s.next++
+	s.ring[int(seq)%len(s.ring)] = shot{seq: seq, sent: now}
+	return seq
+}
+
+// answer notes the answer to probe seq; a repeated one changes nothing.
+func (s *series) answer(seq uint32, now time.Time) {
+	shot := &s.ring[int(seq)%len(s.ring)]
+	if shot.seq != seq || shot.sent.IsZero() || shot.back {
+		return
+	}
+	shot.back, shot.took = true, max(now.Sub(shot.sent), 0)
+}
+
+// over judges the probes sent in the span that ended patience before now.
+func (s *series) over(now time.Time, span time.Duration) Sample {
+	var out Sample
+	var sum, low, high time.Duration
+	to := now.Add(-patience)
+	from := to.Add(-span)
+	for _, shot := range s.ring {
+		switch {
+		case shot.sent.IsZero() || !shot.sent.After(from) || shot.sent.After(to):
+			continue
+		case !shot.back:
+			out.Lost++
+		case out.Sent == out.Lost: // the first one back
+			low, high = shot.took, shot.took
+		}
+		out.Sent++
+		if shot.back {
+			sum += shot.took
+			low, high = min(low, shot.took), max(high, shot.took)
+		}
+	}
+	if back := out.Sent - out.Lost; back > 0 {
+		out.LatencyMS = ms(sum) / float64(back)
+		out.JitterMS = ms(high - low)
+	}
+	return out
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }

@@ -1,0 +1,296 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/wardnet/wardnet/edge"
+)
+
+// localPreference is what a hub gives to routes of the data centre: below that
+// of every tunnel, so that an outgoing route map can tell them apart.
+const localPreference = 100
+
+// frr is the whole configuration of zebra, bgpd and bfdd, as FRR 8.4 prints it;
+// empty without an AS number.
+//
+// Filters fail closed: every session has a route map in and out. An edge
+// announces its own networks only and takes what lies in the overlay and not in
+// its own networks. A hub takes from a tunnel just the prefixes of that tunnel
+// and passes everything on. IPv6 routes travel in the same sessions with the
+// [Inner] address as next hop.
+func (p *plan) frr() string {
+	if p.BGP.ASN == 0 {
+		return ""
+	}
+	var b strings.Builder
+	p.bgp(&b)
+	p.prefixLists(&b)
+	p.routeMaps(&b)
+	p.bfd(&b)
+	return b.String()
+}
+
+// session is one BGP session: a tunnel's or an uplink's.
+type session struct {
+	id       string // of its filters
+	name     string
+	peer     netip.Addr
+	local    netip.Addr
+	asn      uint32
+	bfd      string // profile
+	passive  bool   // waits to be called
+	uplink   bool
+	prefer   int
+	prefixes []netip.Prefix // a hub takes these
+}
+
+// sessions lists them by address, as FRR does.
+func (p *plan) sessions() []session {
+	var out []session
+	tunnels := make(map[string]edge.Tunnel, len(p.Tunnels))
+	for _, t := range p.Tunnels {
+		tunnels[t.Name] = t
+	}
+	for _, n := range p.BGP.Neighbours {
+		t := tunnels[n.Tunnel]
+		out = append(out, session{
+			id: digest(t.Name), name: t.Name, peer: n.Addr, local: t.Local.Addr(), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
+			passive: isHub(p.Config), prefer: n.Preference, prefixes: t.AllowedIPs,
+		})
+	}
+	for _, u := range p.Uplinks {
+		out = append(out, session{
+			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, local: u.Local.Addr(), asn: u.PeerASN, bfd: profile(300, 3),
+			uplink: true, prefer: localPreference, prefixes: u.Accept,
+		})
+	}
+	slices.SortFunc(out, func(a, b session) int { return a.peer.Compare(b.peer) })
+	return out
+}
+
+func profile(ms, mult int) string { return fmt.Sprintf("wn-%d-%d", ms, mult) }
+
+func (p *plan) bgp(b *strings.Builder) {
+	sessions := p.sessions()
+	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n no bgp network import-check\n timers bgp 3 9\n", p.BGP.ASN, p.BGP.RouterID)
+	for _, s := range sessions {
+		fmt.Fprintf(b, " neighbor %s remote-as %d\n", s.peer, s.asn)
+		fmt.Fprintf(b, " neighbor %s description %s\n", s.peer, oneLine(s.name))
+		fmt.Fprintf(b, " neighbor %s bfd\n neighbor %[1]s bfd profile %s\n", s.peer, s.bfd)
+		if s.passive {
+			fmt.Fprintf(b, " neighbor %s passive\n", s.peer)
+		}
+		fmt.Fprintf(b, " neighbor %s timers connect 1\n", s.peer)
+	}
+	v4, v6 := families(p.BGP.Networks)
+	for _, f := range []struct {
+		name     string
+		digit    string
+		networks []netip.Prefix
+	}{{"ipv4", "4", v4}, {"ipv6", "6", v6}} {
+		fmt.Fprintf(b, " !\n address-family %s unicast\n", f.name)
+		for _, n := range f.networks {
+			fmt.Fprintf(b, "  network %s\n", n)
+		}
+		for _, s := range sessions {
+			fmt.Fprintf(b, "  neighbor %s activate\n", s.peer)
+			fmt.Fprintf(b, "  neighbor %s route-map wn%s-in-%s in\n", s.peer, f.digit, s.id)
+			fmt.Fprintf(b, "  neighbor %s route-map %s out\n", s.peer, s.outMap(f.digit))
+		}
+		b.WriteString(" exit-address-family\n")
+	}
+	b.WriteString("exit\n!\n")
+}
+
+// outMap is the session's outgoing route map: for IPv4 one serves all tunnels,
+// for IPv6 each sets its own next hop.
+func (s session) outMap(digit string) string {
+	if digit == "4" && !s.uplink {
+		return "wn4-out"
+	}
+	return "wn" + digit + "-out-" + s.id
+}
+
+// prefixLists writes what the route maps match, IPv4 before IPv6.
+func (p *plan) prefixLists(b *strings.Builder) {
+	type list struct {
+		name    string
+		entries []string
+	}
+	for _, v6 := range []bool{false, true} {
+		keyword, longest := "ip", 32
+		if v6 {
+			keyword, longest = "ipv6", 128
+		}
+		pick := func(ps []netip.Prefix) []netip.Prefix {
+			v4s, v6s := families(ps)
+			if v6 {
+				return v6s
+			}
+			return v4s
+		}
+		within := func(action string, ps []netip.Prefix) []string {
+			var out []string
+			for _, a := range pick(ps) {
+				entry := action + " " + a.String()
+				if a.Bits() < longest {
+					entry += fmt.Sprintf(" le %d", longest)
+				}
+				out = append(out, entry)
+			}
+			return out
+		}
+		exact := func(ps []netip.Prefix) []string {
+			var out []string
+			for _, a := range pick(ps) {
+				out = append(out, "permit "+a.String())
+			}
+			return out
+		}
+		lists := []list{{"wn-own", exact(p.BGP.Networks)}}
+		if !isHub(p.Config) {
+			lists = append(lists, list{"wn-overlay", append(within("deny", p.BGP.Networks), within("permit", p.overlay)...)})
+		}
+		for _, s := range p.sessions() {
+			switch {
+			case s.uplink:
+				lists = append(lists, list{"wn-from-" + s.id, within("permit", s.prefixes)})
+			case isHub(p.Config):
+				lists = append(lists, list{"wn-from-" + s.id, exact(s.prefixes)})
+			}
+		}
+		slices.SortFunc(lists, func(a, b list) int { return cmp.Compare(a.name, b.name) })
+		for _, l := range lists {
+			if len(l.entries) == 0 {
+				l.entries = []string{"deny any"} // a list that is missing would permit
+			}
+			for i, e := range l.entries {
+				fmt.Fprintf(b, "%s prefix-list %s seq %d %s\n", keyword, l.name, 5*(i+1), e)
+			}
+		}
+		b.WriteString("!\n")
+	}
+}
+
+// routeMaps writes the filters of the sessions.
+func (p *plan) routeMaps(b *strings.Builder) {
+	for _, m := range p.maps() {
+		fmt.Fprintf(b, "route-map %s %s %d\n", m.name, m.action, m.seq)
+		for _, l := range m.lines {
+			fmt.Fprintf(b, " %s\n", l)
+		}
+		b.WriteString("exit\n!\n")
+	}
+}
+
+// entry is one entry of a route map.
+type entry struct {
+	name, action string
+	seq          int
+	lines        []string
+}
+
+func (p *plan) maps() []entry {
+	var out []entry
+	add := func(name string, seq int, lines ...string) {
+		out = append(out, entry{name, "permit", seq, slices.DeleteFunc(lines, func(s string) bool { return s == "" })})
+	}
+	own := map[string]string{"4": "match ip address prefix-list wn-own", "6": "match ipv6 address prefix-list wn-own"}
+	from := map[string]string{"4": "match ip address prefix-list ", "6": "match ipv6 address prefix-list "}
+	if len(p.Tunnels) > 0 {
+		if isHub(p.Config) {
+			add("wn4-out", 10)
+		} else {
+			add("wn4-out", 10, own["4"])
+		}
+	}
+	for _, s := range p.sessions() {
+		hop := "set ipv6 next-hop global " + Inner(s.local).String()
+		list := "wn-overlay"
+		if isHub(p.Config) {
+			list = "wn-from-" + s.id
+		}
+		prefer := fmt.Sprintf("set local-preference %d", s.prefer)
+		add("wn4-in-"+s.id, 10, from["4"]+list, prefer)
+		switch {
+		case s.uplink:
+			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop global "+Inner(s.peer).String(), "set ipv6 next-hop prefer-global", prefer)
+			p.uplinkOut(add, own, s, hop)
+		case isHub(p.Config):
+			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop prefer-global", prefer)
+			add("wn6-out-"+s.id, 10, hop)
+		default:
+			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop prefer-global", prefer)
+			add("wn6-out-"+s.id, 10, own["6"], hop)
+		}
+	}
+	slices.SortFunc(out, func(a, b entry) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.seq, b.seq)) })
+	return out
+}
+
+// uplinkOut announces the hub's own networks and those of its tunnels, the less
+// preferred the tunnel the higher the MED; a tunnel that is its site's second
+// choice of hub also lengthens the path, for routers compare the MED of one
+// neighbouring AS only. What other uplinks brought is not passed on.
+func (p *plan) uplinkOut(add func(string, int, ...string), own map[string]string, s session, hop string) {
+	var levels []int
+	for _, n := range p.BGP.Neighbours {
+		levels = append(levels, n.Preference)
+	}
+	slices.Sort(levels)
+	levels = slices.Compact(levels)
+	slices.Reverse(levels)
+	for _, digit := range []string{"4", "6"} {
+		next := ""
+		if digit == "6" {
+			next = hop
+		}
+		name := s.outMap(digit)
+		add(name, 10, own[digit], next, "set metric 1000")
+		for i, level := range levels {
+			prepend := ""
+			if rank := (1000 - level) / 100; rank > 0 {
+				prepend = "set as-path prepend" + strings.Repeat(fmt.Sprintf(" %d", p.BGP.ASN), rank)
+			}
+			add(name, 20+i, fmt.Sprintf("match local-preference %d", level), prepend, next, fmt.Sprintf("set metric %d", 2000-level))
+		}
+	}
+}
+
+// bfd writes the profiles of the sessions, without what is FRR's default.
+func (p *plan) bfd(b *strings.Builder) {
+	type timing struct{ ms, mult int }
+	var all []timing
+	for _, n := range p.BGP.Neighbours {
+		all = append(all, timing{n.BFDMinMS, n.BFDMult})
+	}
+	if len(p.Uplinks) > 0 {
+		all = append(all, timing{300, 3})
+	}
+	slices.SortFunc(all, func(a, b timing) int { return cmp.Compare(profile(a.ms, a.mult), profile(b.ms, b.mult)) })
+	if len(all) == 0 {
+		return
+	}
+	b.WriteString("bfd\n")
+	for _, t := range slices.Compact(all) {
+		fmt.Fprintf(b, " profile %s\n", profile(t.ms, t.mult))
+		if t.mult != 3 {
+			fmt.Fprintf(b, "  detect-multiplier %d\n", t.mult)
+		}
+		if t.ms != 300 {
+			fmt.Fprintf(b, "  transmit-interval %d\n  receive-interval %[1]d\n", t.ms)
+		}
+		b.WriteString(" exit\n !\n")
+	}
+	b.WriteString("exit\n!\n")
+}
+
+// oneLine keeps a description on one line of at most 80 bytes.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(s, "\n", " ")
+	return s[:min(len(s), 80)]
+}

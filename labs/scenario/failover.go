@@ -1,0 +1,162 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/wardnet/wardnet/labs/impair"
+	"github.com/wardnet/wardnet/labs/netlab"
+)
+
+// All lists every scenario.
+var All = []Scenario{
+	{"failover-circuit", "the preferred circuit of a ward goes silent, then loses its carrier", 1, []Step{
+		{"the circuit goes silent and comes back", func(ctx context.Context, p *play) error { return p.circuitFails(ctx, "silent", impair.Silence) }},
+		{"the circuit loses its carrier and gets it back", func(ctx context.Context, p *play) error { return p.circuitFails(ctx, "carrier down", impair.Down) }},
+	}},
+	{"failover-hub", "a hub dies silently, with its uplink; packets keep to the intent all the while", 1, []Step{
+		{"probe before", func(ctx context.Context, p *play) error { return p.intact(ctx, "before") }},
+		{"the hub dies and comes back", hubDies},
+		{"probe after", func(ctx context.Context, p *play) error { return p.intact(ctx, "after") }},
+	}},
+	{"brownout", "the preferred circuit loses packets: the edge leaves it by its service level", 1, []Step{
+		{"the circuit loses packets", brownsOut},
+	}},
+	{"bad-config", "a config that cuts a ward off is reverted by the edge; one the box refuses changes nothing", 1, []Step{
+		{"a config cuts the ward off", cutsOff},
+		{"the box refuses a config", refused},
+	}},
+	{"autonomy", "edges and hubs boot and run without the controller", 1, []Step{
+		{"the controller dies", controllerDies},
+		{"a ward's processes restart", wardRestarts},
+		{"every box loses power", allReboot},
+	}},
+	{"revocation", "a revoked ward passes nothing, whatever reverts and reboots", 2, []Step{
+		{"the ward's certificate is revoked", revoked},
+		{"a bad config reverts on a hub", hubReverts},
+		{"the other hub reboots without the controller", hubReboots},
+	}},
+	{"carrier-outage", "a carrier fails at every ward: one incident with exactly those members", carrierWards, []Step{
+		{"the carrier fails and comes back", carrierFails},
+	}},
+	{"steadiness", "nothing happens, and nothing flaps", 1, []Step{
+		{"look", looks},
+	}},
+	{"restart-wg", "the WireGuard process of a ward dies", 1, []Step{
+		{"the process dies", func(ctx context.Context, p *play) error { return p.processDies(ctx, "wg ", restarted) }},
+	}},
+	{"restart-agent", "the agent of a ward dies: no packet is lost", 1, []Step{
+		{"the agent dies", agentDies},
+	}},
+}
+
+func (p *play) circuitFails(ctx context.Context, name string, kind impair.Kind) error {
+	ward := p.wards()[0]
+	all, stop, err := p.watch(ctx, ward)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	circuit := impair.Target{Circuit: p.primary(ward).ID}
+	if err := p.through(ctx, name, failover, 4*time.Second, all, func() error { return p.fault(ctx, circuit, impair.Fault{Kind: kind}) }); err != nil {
+		return err
+	}
+	return p.through(ctx, name+", healed", failover, 8*time.Second, all, func() error { return p.heal(ctx) })
+}
+
+func hubDies(ctx context.Context, p *play) error {
+	var served []netlab.Site
+	hub := p.hubOf(p.wards()[0])
+	for _, w := range p.wards() {
+		if p.hubOf(w) == hub {
+			served = append(served, w)
+		}
+	}
+	all, stop, err := p.watch(ctx, served...)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	err = p.through(ctx, "hub dead", failover, 4*time.Second, all, func() error { return p.fault(ctx, impair.Target{Hub: hub}, impair.Fault{Kind: impair.Silence}) })
+	if err != nil {
+		return err
+	}
+	if err := p.intact(ctx, "during"); err != nil {
+		return err
+	}
+	if err := p.through(ctx, "hub back", failover, 8*time.Second, all, func() error { return p.heal(ctx) }); err != nil {
+		return err
+	}
+	return p.Lab.Healthy(ctx, time.Minute)
+}
+
+// brownLoss is each way: far over any service class's tolerance, and too
+// little for BFD to miss three in a row often.
+const brownLoss = 0.10
+
+// brownsOut counts until the last packet that the lossy circuit cost.
+func brownsOut(ctx context.Context, p *play) error {
+	ward := p.wards()[0]
+	if n := len(ward.Circuits); n < 2 {
+		return fmt.Errorf("ward %s has %d circuit; there is none to switch to", ward.ID, n)
+	}
+	all, stop, err := p.watch(ctx, ward)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	ping := all[0].ping
+	from := ping.Mark()
+	if err := p.fault(ctx, impair.Target{Circuit: p.primary(ward).ID}, impair.Fault{Kind: impair.Loss, LossRatio: brownLoss}); err != nil {
+		return err
+	}
+	late := p.until(ctx, brownout+15*time.Second, "leaving the circuit", func(context.Context) (bool, error) {
+		to := ping.Mark() - settle
+		c := ping.Since(from, to)
+		return c.Lost > 0 && to-c.LastLost > 3*time.Second, nil
+	})
+	c := ping.Since(from, ping.Mark()-settle)
+	took := c.LastLost - from
+	e := Event{Name: "leaves the circuit", OutageMS: took.Milliseconds(), Lost: c.Lost, ExpectedMS: brownout.Milliseconds()}
+	e.OK = late == nil && took <= brownout
+	e.Detail = fmt.Sprintf("loss of %.0f %% each way", 100*brownLoss)
+	p.event(e)
+	return p.through(ctx, "circuit healed", failover, 8*time.Second, all, func() error { return p.heal(ctx) })
+}
+
+// looks holds the lab to being healthy and the pings to losing nothing.
+func looks(ctx context.Context, p *play) error {
+	all, stop, err := p.watch(ctx, p.wards()...)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	length := p.Steady
+	if length == 0 {
+		length = time.Minute
+	}
+	flaps, asked := 0, 0
+	err = p.through(ctx, "steady", 500*time.Millisecond, 0, all, func() error {
+		for end := time.Now().Add(length); time.Now().Before(end); {
+			s, err := p.Lab.Status(ctx)
+			if err != nil {
+				return err
+			}
+			asked++
+			if !s.Healthy {
+				flaps++
+				p.say("  %s", s)
+			}
+			if err := pause(ctx, time.Second); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.event(Event{Name: "flaps", Lost: flaps, OK: flaps == 0, Detail: fmt.Sprintf("%d looks in %s", asked, length)})
+	return nil
+}

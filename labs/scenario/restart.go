@@ -1,0 +1,184 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/impair"
+	"github.com/wardnet/wardnet/labs/netlab"
+)
+
+// processDies kills a process of the first ward that somebody restarts.
+func (p *play) processDies(ctx context.Context, kind string, expected time.Duration) error {
+	ward := p.wards()[0]
+	all, stop, err := p.watch(ctx, ward)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return p.through(ctx, "killed", expected, 5*time.Second, all, func() error { return p.kill(ctx, kind+string(ward.ID)) })
+}
+
+// agentDies kills the agent and starts it again: the data plane must not
+// notice. What a loaded machine loses of a ping by itself is a packet or two.
+func agentDies(ctx context.Context, p *play) error {
+	ward := p.wards()[0]
+	all, stop, err := p.watch(ctx, ward)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	const unnoticed = 100 * time.Millisecond
+	if err := p.through(ctx, "killed", unnoticed, 3*time.Second, all, func() error { return p.kill(ctx, "agent "+string(ward.ID)) }); err != nil {
+		return err
+	}
+	err = p.through(ctx, "started again", unnoticed, 5*time.Second, all, func() error { return p.heal(ctx) })
+	for i := range p.events {
+		p.events[i].OK = p.events[i].OK && p.events[i].Lost == 0
+	}
+	return err
+}
+
+func controllerDies(ctx context.Context, p *play) error {
+	all, stop, err := p.watch(ctx, p.wards()...)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return p.through(ctx, "controller killed", 100*time.Millisecond, 3*time.Second, all, func() error { return p.kill(ctx, "controller") })
+}
+
+// wardRestarts ends all that runs in a ward's box and starts its agent.
+func wardRestarts(ctx context.Context, p *play) error {
+	ward := p.wards()[0]
+	all, stop, err := p.watch(ctx, ward)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return p.through(ctx, "ward rebooted", rebooted, time.Second, all, func() error { return p.reboot(ctx, ward) })
+}
+
+// reboot cuts a box's power: its namespace is made anew and only the agent is
+// started.
+func (p *play) reboot(ctx context.Context, s netlab.Site) error {
+	if err := p.Lab.Rebuild(ctx, s); err != nil {
+		return err
+	}
+	return p.Lab.StartEdge(s)
+}
+
+func allReboot(ctx context.Context, p *play) error {
+	all, stop, err := p.watch(ctx, p.wards()...)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return p.through(ctx, "all rebooted", rebooted, time.Second, all, func() error {
+		var wg sync.WaitGroup
+		errs := make([]error, len(p.Lab.Topology.Sites))
+		for i, s := range p.Lab.Topology.Sites {
+			wg.Go(func() { errs[i] = p.reboot(ctx, s) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+}
+
+// carrierWards is the least number of sites from which an incident's cause can
+// be told to be a carrier (package incident).
+const carrierWards = 3
+
+// carrierFails silences a carrier at all its wards and waits for its incident.
+func carrierFails(ctx context.Context, p *play) error {
+	carrier, members := p.busiest()
+	if len(members) < carrierWards {
+		return fmt.Errorf("%w: no carrier serves %d wards of this lab; bring it up with more", inventory.ErrInvalid, carrierWards)
+	}
+	known := map[string]bool{}
+	err := p.incidents(ctx, func(x client.Incident) { known[x.ID] = true })
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	if err := p.fault(ctx, impair.Target{Carrier: carrier, Wards: members}, impair.Fault{Kind: impair.Silence}); err != nil {
+		return err
+	}
+	var found client.Incident
+	var others []string
+	look := func(ctx context.Context) (bool, error) {
+		others = nil
+		err := p.incidents(ctx, func(x client.Incident) {
+			switch {
+			case known[x.ID]:
+			case x.CauseKind == "carrier" && x.Cause == string(carrier):
+				found = x
+			default:
+				others = append(others, x.CauseKind+" "+x.Cause)
+			}
+		})
+		slices.Sort(found.Members)
+		return slices.Equal(found.Members, members), err
+	}
+	late := p.until(ctx, noticed+30*time.Second, "the incident", look)
+	e := Event{Name: "incident opened", ExpectedMS: noticed.Milliseconds(), Detail: fmt.Sprintf("carrier %s at %v: %s %s has members %v", carrier, members, found.CauseKind, found.Ticket, found.Members)}
+	if !found.Opened.IsZero() {
+		e.OutageMS = found.Opened.Sub(at).Milliseconds()
+	}
+	e.OK = late == nil && e.OutageMS <= e.ExpectedMS
+	p.event(e)
+	if err := pause(ctx, 10*time.Second); err != nil { // a second incident for the same cause may come late
+		return err
+	}
+	if _, err := look(ctx); err != nil {
+		return err
+	}
+	p.event(Event{Name: "no other incident", Lost: len(others), OK: len(others) == 0, Detail: strings.Join(others, ", ")})
+	healed := time.Now()
+	if err := p.heal(ctx); err != nil {
+		return err
+	}
+	late = p.until(ctx, 2*time.Minute, "resolution", func(ctx context.Context) (bool, error) {
+		_, err := look(ctx)
+		return found.State == "resolved", err
+	})
+	p.event(Event{Name: "incident resolved", OutageMS: time.Since(healed).Milliseconds(), ExpectedMS: (2 * time.Minute).Milliseconds(), OK: late == nil, Detail: found.State})
+	return nil
+}
+
+func (p *play) incidents(ctx context.Context, visit func(client.Incident)) error {
+	return p.as(netlab.Engineer, func(c *client.Client) error {
+		all, err := c.Incidents(ctx, "")
+		for _, x := range all {
+			visit(x)
+		}
+		return err
+	})
+}
+
+// busiest is the carrier with most wards, and those wards.
+func (p *play) busiest() (inventory.CarrierID, []inventory.SiteID) {
+	at := map[inventory.CarrierID][]inventory.SiteID{}
+	for _, w := range p.wards() {
+		for _, c := range p.Lab.City.Index().SiteCircuits(w.ID) {
+			if !slices.Contains(at[c.Carrier], w.ID) {
+				at[c.Carrier] = append(at[c.Carrier], w.ID)
+			}
+		}
+	}
+	var best inventory.CarrierID
+	for id, sites := range at {
+		if len(sites) > len(at[best]) || (len(sites) == len(at[best]) && id < best) {
+			best = id
+		}
+	}
+	slices.Sort(at[best])
+	return best, at[best]
+}

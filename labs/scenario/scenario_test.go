@@ -1,0 +1,116 @@
+package scenario
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/sample"
+	"github.com/wardnet/wardnet/labs/impair"
+	"github.com/wardnet/wardnet/labs/netlab"
+	"github.com/wardnet/wardnet/labs/probe"
+)
+
+func TestEveryScenarioIsThere(t *testing.T) {
+	for _, want := range []string{"failover-circuit", "failover-hub", "brownout", "bad-config", "autonomy", "revocation", "carrier-outage", "steadiness", "restart-wg", "restart-agent"} {
+		s, err := Find(want)
+		if err != nil || s.About == "" || len(s.Steps) == 0 {
+			t.Errorf("%s: %+v, %v", want, s, err)
+		}
+	}
+	names := Names()
+	slices.Sort(names)
+	if len(slices.Compact(names)) != len(All) {
+		t.Error("two scenarios have one name")
+	}
+	if _, err := Find("none"); !errors.Is(err, inventory.ErrInvalid) {
+		t.Error(err)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for name, tt := range map[string]struct {
+		c    probe.Course
+		want bool
+	}{
+		"kept":        {probe.Course{Sent: 100, Lost: 5, Outage: time.Second}, true},
+		"too long":    {probe.Course{Sent: 100, Lost: 5, Outage: 2 * time.Second}, false},
+		"nothing":     {probe.Course{Sent: 100, Lost: 100, Outage: time.Second}, false},
+		"no packets":  {probe.Course{}, false},
+		"to the edge": {probe.Course{Sent: 1, Outage: failover}, true},
+	} {
+		if e := judge(name, tt.c, failover); e.OK != tt.want || e.ExpectedMS != 1500 {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+// world is the default lab as a value; nothing of it runs.
+func world(t *testing.T) *World {
+	t.Helper()
+	city, top, err := netlab.City(sample.City(), netlab.Shape{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &World{Lab: &netlab.Lab{Dir: t.TempDir(), City: city, Topology: top}}
+}
+
+// Every scenario finds its victims in the default lab.
+func TestVictimsOfTheDefaultLab(t *testing.T) {
+	w := world(t)
+	if len(w.wards()) < 2 {
+		t.Fatalf("%d wards", len(w.wards()))
+	}
+	for _, s := range w.wards() {
+		f, err := w.flow(s)
+		if err != nil || f.Namespace == "" || !f.To.IsValid() {
+			t.Errorf("%s: %+v, %v", s.ID, f, err)
+		}
+		c := w.primary(s)
+		if c.Role != inventory.Primary {
+			t.Errorf("%s prefers %+v", s.ID, c)
+		}
+		if _, err := impair.Ports(w.Lab.Topology, impair.Target{Circuit: c.ID}); err != nil {
+			t.Error(err)
+		}
+		if ports, err := impair.Ports(w.Lab.Topology, impair.Target{Hub: w.hubOf(s)}); err != nil || len(ports) < 2 {
+			t.Errorf("the hub of %s: %v, %v", s.ID, ports, err)
+		}
+	}
+	p := play{World: w}
+	if carrier, members := p.busiest(); len(members) < carrierWards {
+		t.Errorf("carrier %s serves %v", carrier, members)
+	}
+}
+
+// The matrix of the default lab asks for everything and stays bounded.
+func TestPairsOfTheDefaultLab(t *testing.T) {
+	pairs, err := world(t).Pairs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type source struct {
+		ward    inventory.SiteID
+		segment inventory.SegmentKind
+	}
+	sources, allowed := map[source]int{}, 0
+	for _, p := range pairs {
+		sources[source{p.Ward, p.Segment}]++
+		if p.Want == probe.Allow && p.Application != "gateway" {
+			allowed++
+		}
+	}
+	if len(sources) < 4*5 || allowed < len(sources) || len(pairs) < 2000 || len(pairs) > 30000 {
+		t.Errorf("%d pairs from %d segments, %d allowed", len(pairs), len(sources), allowed)
+	}
+	t.Logf("%d pairs from %d segments, %d allowed beside gateways", len(pairs), len(sources), allowed)
+}
+
+func TestLoadIsRead(t *testing.T) {
+	if _, err := os.Stat("/proc/loadavg"); err == nil && load() == "unknown" {
+		t.Error("the load average is not read")
+	}
+}
