@@ -24,6 +24,10 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 		return err
 	}
 	if h := got.Config.Hash(); got.Hash != p.want.Hash || h != p.want.Hash {
+		// The device may have taken it back before we looked: then it says why.
+		if state, err := dev.State(ctx); err == nil && took(state, p.commit, "") != "" {
+			return fmt.Errorf("the device has reverted by itself: %s (it runs %.12s)", took(state, p.commit, ""), state.Hash)
+		}
 		return fmt.Errorf("read-back: the device runs %.12s (says %.12s), wanted is %.12s", h, got.Hash, p.want.Hash)
 	}
 	tick := time.NewTicker(c.cfg.Poll)

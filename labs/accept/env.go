@@ -70,16 +70,16 @@ func (e *env) command(ctx context.Context, argv ...string) (result, error) {
 	return r, err
 }
 
-// tests runs named Go tests of a package and fails unless at least one ran and
-// all passed.
-func (e *env) tests(ctx context.Context, pkg, pattern string) (string, error) {
-	r, err := e.command(ctx, "go", "test", "-count=1", "-v", "-run", pattern, pkg)
+// tests runs the Go tests that match pattern and fails unless at least one ran,
+// all passed, and none was skipped.
+func (e *env) tests(ctx context.Context, pattern string, args ...string) (string, error) {
+	r, err := e.command(ctx, append([]string{"go", "test", "-count=1", "-v", "-run", pattern}, args...)...)
 	if err != nil {
 		return "", err
 	}
-	passed := strings.Count(r.out, "--- PASS")
-	if r.code != 0 || passed == 0 {
-		return "", fmt.Errorf("go test %s -run %s: exit %d, %d passed\n%s", pkg, pattern, r.code, passed, tail(r.out+r.errOut, 2000))
+	passed, skipped := strings.Count(r.out, "--- PASS"), strings.Count(r.out, "--- SKIP")
+	if r.code != 0 || passed == 0 || skipped > 0 {
+		return "", fmt.Errorf("go test -run %s %s: exit %d, %d passed, %d skipped\n%s", pattern, strings.Join(args, " "), r.code, passed, skipped, tail(r.out+r.errOut, 2000))
 	}
 	return fmt.Sprintf("%d tests passed", passed), nil
 }

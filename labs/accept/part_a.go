@@ -85,14 +85,10 @@ func figure(of func(*demo.Report) (float64, string), below float64) func(context
 			return "", fmt.Errorf("%w: the city's run gave no report", errNotRun)
 		}
 		v, unit := of(e.city)
-		text := fmt.Sprintf("%.1f %s", v, unit)
-		if v <= 0 || v >= below {
-			return text, fmt.Errorf("%s is not under %.0f %s", text, below, unit)
-		}
-		return text, nil
+		return under(v, below, unit)
 	}
 }
 
 func goTests(pkg, pattern string) func(context.Context, *env) (string, error) {
-	return func(ctx context.Context, e *env) (string, error) { return e.tests(ctx, pkg, pattern) }
+	return func(ctx context.Context, e *env) (string, error) { return e.tests(ctx, pattern, pkg) }
 }

@@ -1,6 +1,10 @@
 package probe
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 // patience is how long an answer may take before its probe counts as lost; one
 // that comes later still mends the count.
@@ -10,8 +14,14 @@ const patience = time.Second
 type Sample struct {
 	Sent, Lost int     // probes old enough to be judged
 	LatencyMS  float64 // mean round trip, milliseconds; 0 when all are lost
-	JitterMS   float64 // peak to peak, milliseconds
+	// JitterMS is the packet delay variation of the round trip, milliseconds:
+	// the 95th percentile less the minimum (RFC 5481 §4.2, §6.5), so that one
+	// late answer among twenty is none. Of fewer it is peak to peak.
+	JitterMS float64
 }
+
+// quantile of the delay variation.
+const quantile = 0.95
 
 // series are the last probes of one tunnel.
 type series struct {
@@ -49,27 +59,25 @@ func (s *series) answer(seq uint32, now time.Time) {
 // over judges the probes sent in the span that ended patience before now.
 func (s *series) over(now time.Time, span time.Duration) Sample {
 	var out Sample
-	var sum, low, high time.Duration
+	var sum time.Duration
+	back := make([]time.Duration, 0, len(s.ring))
 	to := now.Add(-patience)
 	from := to.Add(-span)
 	for _, shot := range s.ring {
-		switch {
-		case shot.sent.IsZero() || !shot.sent.After(from) || shot.sent.After(to):
+		if shot.sent.IsZero() || !shot.sent.After(from) || shot.sent.After(to) {
 			continue
-		case !shot.back:
-			out.Lost++
-		case out.Sent == out.Lost: // the first one back
-			low, high = shot.took, shot.took
 		}
 		out.Sent++
 		if shot.back {
+			back = append(back, shot.took)
 			sum += shot.took
-			low, high = min(low, shot.took), max(high, shot.took)
 		}
 	}
-	if back := out.Sent - out.Lost; back > 0 {
-		out.LatencyMS = ms(sum) / float64(back)
-		out.JitterMS = ms(high - low)
+	out.Lost = out.Sent - len(back)
+	if n := len(back); n > 0 {
+		slices.Sort(back)
+		out.LatencyMS = ms(sum) / float64(n)
+		out.JitterMS = ms(back[int(math.Ceil(quantile*float64(n)))-1] - back[0])
 	}
 	return out
 }

@@ -149,3 +149,22 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// One spike in a window of fifty is no jitter; three are (RFC 5481: the 95th
+// percentile).
+func TestJitterIsAPercentile(t *testing.T) {
+	for spikes, want := range map[int]float64{0: 0, 1: 0, 2: 0, 3: 60} {
+		s, at := newSeries(64), time.Date(2026, 7, 1, 8, 0, 0, 0, time.UTC)
+		for i := range 50 {
+			took := 10 * time.Millisecond
+			if i < spikes {
+				took = 70 * time.Millisecond
+			}
+			s.answer(s.send(at), at.Add(took))
+			at = at.Add(200 * time.Millisecond)
+		}
+		if got := s.over(at.Add(time.Second), 20*time.Second); got.JitterMS != want || got.Sent != 50 {
+			t.Errorf("%d spikes: %+v, want %.0f ms", spikes, got, want)
+		}
+	}
+}
