@@ -17,6 +17,8 @@ import (
 	"github.com/wardnet/wardnet/edge/host/detour"
 	"github.com/wardnet/wardnet/edge/host/linux"
 	"github.com/wardnet/wardnet/edge/host/probe"
+	"github.com/wardnet/wardnet/edge/host/service"
+	"github.com/wardnet/wardnet/edge/host/shape"
 	"github.com/wardnet/wardnet/edge/host/steer"
 	"github.com/wardnet/wardnet/edge/host/wireguard"
 	"github.com/wardnet/wardnet/inventory"
@@ -88,12 +90,23 @@ func (b box) run(ctx context.Context) error {
 		return err
 	}
 	defer tables.Close()
+	services, err := service.Open(service.Config{
+		RunDir: filepath.Join(b.runDir, "services"), StateDir: b.state, Log: b.log,
+		Clock: b.pathspace == "", // a box beside others on one machine leaves the clock alone
+	})
+	if err != nil {
+		return err
+	}
+	queues, err := shape.Open(b.log)
+	if err != nil {
+		return err
+	}
 	var identity atomic.Pointer[enrol.Identity]
 	tunnelsIPsec, err := b.openIPsec(&identity)
 	if err != nil {
 		return err
 	}
-	host, err := linux.Open(ctx, tunnelsIPsec.deps(linux.Deps{Tunnels: tunnels, Prober: prober, Log: b.log}), linux.Config{
+	host, err := linux.Open(ctx, tunnelsIPsec.deps(linux.Deps{Tunnels: tunnels, Prober: prober, Parts: []linux.Part{services, queues}, Leases: services.Leases, Log: b.log}), linux.Config{
 		Ports: b.ports.Circuits, Pathspace: b.pathspace, RunDir: b.runDir,
 		Key: func() string {
 			if id := identity.Load(); id != nil {
@@ -116,6 +129,10 @@ func (b box) run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		tunnelsIPsec.run(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		services.Supervise(ctx, host.Changed)
 		return nil
 	})
 	g.Go(func() error {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/wardnet/wardnet/edge"
@@ -38,6 +39,17 @@ type HostState struct {
 	// Holds are the items of the contract in force that hold, named as in
 	// [edge.Contract.Items].
 	Holds []string
+	// Leases are the addresses lent now, of each segment whose addresses the
+	// host assigns, sorted by address.
+	Leases map[inventory.SegmentKind][]Lease
+}
+
+// Lease is one address that a host of a segment has.
+type Lease struct {
+	Addr  netip.Addr `json:"addr"`
+	MAC   string     `json:"mac"`            // lower-case, colons
+	Name  string     `json:"name,omitempty"` // of its reservation
+	Until time.Time  `json:"until,omitzero"` // zero: for good
 }
 
 // CircuitState is one WAN port as observed.

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/openconfig/gnmi/proto/gnmi"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/inventory"
 )
 
 // Origins the agent serves.
@@ -34,6 +37,7 @@ const (
 	perCircuit
 	perTunnel
 	perNeighbour // named by its tunnel
+	perSegment
 )
 
 // leaf is one leaf of the device as configured.
@@ -82,6 +86,11 @@ var schema = slices.Concat(
 			origin: OriginOpenConfig, object: perTunnel,
 			names: []string{"bfd", "interfaces", "interface", "peers", "peer", "state", "session-state"},
 			value: ofTunnel(func(t *TunnelState) any { return either(t.BFD, "UP", "DOWN") }),
+		},
+		{
+			origin: OriginState, object: perSegment,
+			names: []string{"segments", "segment", "state", "leases"},
+			value: func(s snapshot, kind string) any { return leases(s.host.Leases[inventory.SegmentKind(kind)]) },
 		},
 		probeNode("loss-ratio", func(p Probe) any { return p.LossRatio }),
 		probeNode("latency-ms", func(p Probe) any { return known(p, p.LatencyMS) }),
@@ -155,6 +164,19 @@ func ofTunnel(get func(*TunnelState) any) func(snapshot, string) any {
 	}
 }
 
+// leases is a segment's leases as JSON text: they come and go, and the leaves of
+// a configuration do not.
+func leases(list []Lease) any {
+	if len(list) == 0 {
+		return "[]"
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(fmt.Sprintf("agent: leases do not marshal: %v", err)) // plain values only
+	}
+	return string(b)
+}
+
 func either(b bool, yes, no string) string {
 	if b {
 		return yes
@@ -186,6 +208,11 @@ func newTree(run edge.Signed) *tree {
 			keyed("interface", "name", w.Name),
 			keyed("interface", "id", w.Name),
 			keyed("tunnel", "name", w.Name))
+	}
+	for _, g := range run.Config.Segments {
+		if kind := string(g.Kind); g.DHCP.From.IsValid() {
+			t.addObject(perSegment, leaf{name: kind, key: kind}, keyed("segment", "kind", kind))
+		}
 	}
 	for _, n := range run.Config.BGP.Neighbours {
 		addr := n.Addr.String()

@@ -52,14 +52,16 @@ type IPsec interface {
 	Apply(ctx context.Context, tunnels []render.IPsecTunnel) error
 }
 
-// Deps are what a host needs; all required but IPsec, Parts and Reg.
+// Deps are what a host needs; all required but IPsec, Parts, Leases and Reg.
 type Deps struct {
 	Tunnels Tunnels
 	IPsec   IPsec // nil: a configuration with IPsec tunnels is refused
 	Prober  Prober
 	Parts   []Part // put in force in this order, before routing
-	Log     *slog.Logger
-	Reg     prometheus.Registerer
+	// Leases returns the addresses lent in each segment; nil: none are.
+	Leases func(context.Context) (map[inventory.SegmentKind][]agent.Lease, error)
+	Log    *slog.Logger
+	Reg    prometheus.Registerer
 }
 
 // Config is how a box is driven.

@@ -59,3 +59,6 @@ func (h *Host) partDiffs(ctx context.Context, w inForce) ([]string, error) {
 func (w inForce) input() render.Input {
 	return render.Input{Config: w.config, Credentials: w.keys}
 }
+
+// Changed tells the readers of [Host.Watch] that a part's state changed.
+func (h *Host) Changed() { h.wake() }

@@ -84,6 +84,11 @@ func (h *Host) observe(ctx context.Context, now inForce) (agent.HostState, error
 	for _, c := range h.circuits(now.config) {
 		s.Circuits = append(s.Circuits, h.circuit(c, now.config, see, s.Tunnels))
 	}
+	if h.deps.Leases != nil {
+		if s.Leases, err = h.deps.Leases(ctx); err != nil {
+			return s, err
+		}
+	}
 	s.Holds, err = h.holds(now.config.Contract, s.Tunnels)
 	return s, err
 }
