@@ -17,10 +17,10 @@ const (
 	// WireGuard data header and tag 32.
 	wireGuardOverhead = 80
 	// ipsecOverhead is the worst case in bytes of VXLAN in ESP with AES-GCM in
-	// UDP, rounded up for PPPoE and padding; ipsecMaxMTU is the largest inner MTU
+	// UDP over IPv6, and some spare: 1428 of LTE leave 1280; ipsecMaxMTU is the largest inner MTU
 	// that fits strongSwan's userspace ESP interface of 1400 bytes. An edge
 	// refuses what exceeds either.
-	ipsecOverhead = 150
+	ipsecOverhead = 148
 	ipsecMaxMTU   = 1350
 	// ipsecPort is where both ends speak ESP in UDP (RFC 3948).
 	ipsecPort = 4500

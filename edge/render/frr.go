@@ -40,6 +40,7 @@ type session struct {
 	name     string
 	peer     netip.Addr
 	local    netip.Addr
+	dev      string // network interface
 	asn      uint32
 	bfd      string // profile
 	passive  bool   // waits to be called
@@ -58,13 +59,13 @@ func (p *plan) sessions() []session {
 	for _, n := range p.BGP.Neighbours {
 		t := tunnels[n.Tunnel]
 		out = append(out, session{
-			id: digest(t.Name), name: t.Name, peer: n.Addr, local: t.Local.Addr(), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
+			id: digest(t.Name), name: t.Name, peer: n.Addr, local: t.Local.Addr(), dev: Interface(t), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
 			passive: isHub(p.Config), prefer: n.Preference, prefixes: t.AllowedIPs,
 		})
 	}
 	for _, u := range p.Uplinks {
 		out = append(out, session{
-			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, local: u.Local.Addr(), asn: u.PeerASN, bfd: profile(300, 3),
+			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, local: u.Local.Addr(), dev: u.Port, asn: u.PeerASN, bfd: profile(300, 3),
 			uplink: true, prefer: localPreference, prefixes: u.Accept,
 		})
 	}
@@ -76,7 +77,10 @@ func profile(ms, mult int) string { return fmt.Sprintf("wn-%d-%d", ms, mult) }
 
 func (p *plan) bgp(b *strings.Builder) {
 	sessions := p.sessions()
-	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n no bgp network import-check\n timers bgp 3 9\n", p.BGP.ASN, p.BGP.RouterID)
+	// After a change bgpd holds new sessions back for the delay of route maps, and
+	// at a new session its routes for the coalesce time: 5 s and 1 s by default.
+	b.WriteString("bgp route-map delay-timer 1\n!\n")
+	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n coalesce-time 100\n no bgp network import-check\n timers bgp 3 9\n", p.BGP.ASN, p.BGP.RouterID)
 	for _, s := range sessions {
 		fmt.Fprintf(b, " neighbor %s remote-as %d\n", s.peer, s.asn)
 		fmt.Fprintf(b, " neighbor %s description %s\n", s.peer, oneLine(s.name))
@@ -261,7 +265,10 @@ func (p *plan) uplinkOut(add func(string, int, ...string), own map[string]string
 	}
 }
 
-// bfd writes the profiles of the sessions, without what is FRR's default.
+// bfd writes the profiles of the sessions, without what is FRR's default, and
+// the sessions. They are named here as they run, for those that bgpd asks for
+// have no source until BGP is established: bfdd would then start them anew, and
+// their "down" end the session of BGP.
 func (p *plan) bfd(b *strings.Builder) {
 	type timing struct{ ms, mult int }
 	var all []timing
@@ -285,6 +292,9 @@ func (p *plan) bfd(b *strings.Builder) {
 			fmt.Fprintf(b, "  transmit-interval %d\n  receive-interval %[1]d\n", t.ms)
 		}
 		b.WriteString(" exit\n !\n")
+	}
+	for _, s := range p.sessions() {
+		fmt.Fprintf(b, " peer %s local-address %s interface %s\n  profile %s\n exit\n !\n", s.peer, s.local, s.dev, s.bfd)
 	}
 	b.WriteString("exit\n!\n")
 }

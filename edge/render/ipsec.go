@@ -24,8 +24,9 @@ const (
 	// SA's selectors name it exactly.
 	VXLANPort = 4789
 	// IPsecOverhead is what a packet grows by at most, in bytes: VXLAN 50, and
-	// ESP with AES-GCM in UDP 66, rounded up for PPPoE and padding.
-	IPsecOverhead = 150
+	// ESP with AES-GCM in UDP 66, or 86 over IPv6; the rest is spare, so that 1428
+	// of LTE leave 1280.
+	IPsecOverhead = 148
 	// IPsecMaxMTU is the largest inner MTU: with VXLAN it fills the 1400 bytes
 	// of strongSwan's userspace ESP interface.
 	IPsecMaxMTU = 1350

@@ -43,6 +43,8 @@ var partB = []check{
 	{"carrier-outage", "one incident with exactly the wards of the carrier", labRun("carrier-outage")},
 	{"restart-wg", "the WireGuard process dies: all tunnels back under 3 s", labRun("restart-wg")},
 	{"restart-agent", "the agent dies: no packet is lost", labRun("restart-agent")},
+	{"bulk", "100 % bulk load on a circuit: voice loss under 1 %, added jitter under 10 ms", labRun("bulk")},
+	{"ztp", "one more ward is healthy within 20 s", labRun("ztp")},
 	{"steadiness", "10 minutes without a flap", labRun("steadiness", "--for", "10m")},
 	{"lab-down", "nothing is left behind", labDown},
 	{"host-journal", "killed and powered off before every step: the whole box is the old or the new one within 5 s", labTests("./edge/host/linux", "Crash")},

@@ -1,7 +1,6 @@
 package impair
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -97,24 +96,6 @@ func TestShapesAddUp(t *testing.T) {
 	if got.DelayMS != 25 || got.JitterMS != 1 || got.RateBPS != 4 {
 		t.Errorf("%+v", got)
 	}
-}
-
-// started remembers what was started.
-type started struct {
-	names []string
-	pids  map[string]int
-}
-
-func (s *started) PID(name string) (int, error) {
-	if pid := s.pids[name]; pid != 0 {
-		return pid, nil
-	}
-	return 0, inventory.ErrNotFound
-}
-
-func (s *started) Start(_ context.Context, name string) error {
-	s.names = append(s.names, name)
-	return nil
 }
 
 func newBench(t *testing.T, p Processes) *Bench {

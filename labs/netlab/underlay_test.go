@@ -121,6 +121,31 @@ func TestEveryCircuitReachesControllerAndHubs(t *testing.T) {
 	}
 }
 
+// A box that lost power has its cables again, each time, and what the far ends
+// serve is there; nothing of the old box is left.
+func TestRebuild(t *testing.T) {
+	l := underlay(t, Shape{Hubs: 1, Wards: 2})
+	for _, s := range l.Topology.Sites {
+		for range 3 {
+			text := "link set lo up\naddr add 192.0.2.1/32 dev lo\n"
+			if err := run(t.Context(), text, l.tools.ip, "-n", s.NS, "-batch", "-"); err != nil {
+				t.Fatal(err) // the third fails where a rebuilt box kept its address
+			}
+			if err := l.Rebuild(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.Role == inventory.RoleHub {
+			continue
+		}
+		for _, id := range s.Circuits {
+			if c, _ := l.City.Index().Circuit(id); c.Addressing != inventory.Static {
+				lease(t, s.NS, c.Port)
+			}
+		}
+	}
+}
+
 // lease asks for an address as an edge would.
 func lease(t *testing.T, ns, port string) (netip.Prefix, netip.Addr) {
 	t.Helper()

@@ -10,10 +10,14 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/netlab/netns"
 )
+
+// leaseTime bounds a host's DHCP exchange: its box may be booting.
+const leaseTime = time.Minute
 
 // document is the lab's inventory as it is imported.
 func (l *Lab) document() ([]byte, error) {
@@ -22,6 +26,17 @@ func (l *Lab) document() ([]byte, error) {
 		return nil, fmt.Errorf("write the inventory: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// NextWard is the first ward of the sample that the lab does not have. The
+// error wraps [inventory.ErrNotFound] when it has all.
+func (l *Lab) NextWard() (inventory.SiteID, error) {
+	for _, id := range spread(l.sample) {
+		if _, there := l.Topology.Site(id); !there {
+			return id, nil
+		}
+	}
+	return "", fmt.Errorf("%w: the lab has all wards of the sample", inventory.ErrNotFound)
 }
 
 // AddWard lets one more site of the sample come by zero-touch provisioning
@@ -91,10 +106,52 @@ func (l *Lab) PowerOff(s Site) error {
 	if !netns.Exists(s.NS) {
 		return nil
 	}
+	if err := l.unplug(s); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), commandTime, fmt.Errorf("took over %s", commandTime))
 	defer cancel()
 	return run(ctx, "", l.tools.ip, "netns", "delete", s.NS)
 }
+
+// unplug removes the cables of a box by their far ends, which takes both ends
+// at once: those of a namespace that is deleted linger until the kernel has
+// cleaned it up.
+func (l *Lab) unplug(s Site) error {
+	return inParallel(l.Topology.around(s).Links, func(k Link) error {
+		err := netns.Do(k.B.NS, func() error {
+			far, err := netlink.LinkByName(k.B.Port)
+			if errors.As(err, &netlink.LinkNotFoundError{}) {
+				return nil
+			}
+			if err == nil {
+				err = netlink.LinkDel(far)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("unplug %s of %s: %w", k.Name, s.ID, err)
+		}
+		return nil
+	})
+}
+
+// Reboot cuts a box's power and starts its agent; the hosts behind it, whose
+// cables were pulled, ask for their addresses again. It returns when they have
+// them.
+func (l *Lab) Reboot(ctx context.Context, s Site) error {
+	if err := l.Rebuild(ctx, s); err != nil {
+		return err
+	}
+	if err := l.StartEdge(s); err != nil {
+		return err
+	}
+	return l.askAddresses(ctx, []Site{s})
+}
+
+// Crash kills everything that runs in a box; its interfaces, routes and filters
+// stay. The agent is not started.
+func (l *Lab) Crash(s Site) error { return endInside([]string{s.NS}) }
 
 // askAddresses lets the hosts that have no address of their own ask for one,
 // and checks that it is the reserved one.
@@ -116,11 +173,11 @@ func (l *Lab) askAddresses(ctx context.Context, sites []Site) error {
 // askAddress is one host's DHCP exchange (RFC 2131 §3.1). The address stays;
 // nobody else asks on that segment.
 func (l *Lab) askAddress(ctx context.Context, h Host) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, fmt.Errorf("no answer within 15s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, leaseTime, fmt.Errorf("no answer within %s", leaseTime))
 	defer cancel()
 	var client *nclient4.Client
 	err := netns.Do(h.NS, func() (err error) {
-		client, err = nclient4.New(h.Port, nclient4.WithTimeout(time.Second), nclient4.WithRetry(8))
+		client, err = nclient4.New(h.Port, nclient4.WithTimeout(time.Second), nclient4.WithRetry(int(leaseTime/time.Second)))
 		return err
 	})
 	if err != nil {

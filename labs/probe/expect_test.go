@@ -208,4 +208,7 @@ func TestCourse(t *testing.T) {
 	if c := course(beats(5, 5, 5, 25), 10*ms); c.Median != 5*ms || c.Jitter != 20*ms {
 		t.Errorf("median %s, jitter %s", c.Median, c.Jitter)
 	}
+	if c := course(beats(5, 15, -1, 5, 5), 10*ms); c.Variation != 20*ms/3 { // in the order of sending
+		t.Errorf("variation %s", c.Variation)
+	}
 }

@@ -21,6 +21,10 @@ type Course struct {
 	LastAnswered time.Duration // when the last answered packet was sent; 0: none
 	Median       time.Duration // of the round trips
 	Jitter       time.Duration // 99th percentile of the round trips less the median
+	// Variation is the mean difference between the round trips of successive
+	// answered packets: what a telephone calls jitter (RFC 3550 §6.4.1), without
+	// its smoothing.
+	Variation time.Duration
 }
 
 // course sums up beats, which are in the order of sending. The outage is
@@ -46,6 +50,13 @@ func course(beats []Beat, interval time.Duration) Course {
 		trips = append(trips, b.RTT)
 	}
 	c.Outage = max(c.Outage, beats[len(beats)-1].Sent-last)
+	if len(trips) > 1 {
+		var sum time.Duration
+		for i := range len(trips) - 1 {
+			sum += (trips[i+1] - trips[i]).Abs()
+		}
+		c.Variation = sum / time.Duration(len(trips)-1)
+	}
 	if len(trips) > 0 {
 		slices.Sort(trips)
 		c.Median = trips[len(trips)/2]

@@ -36,9 +36,16 @@ var All = []Scenario{
 		{"the ward's certificate is revoked", revoked},
 		{"a bad config reverts on a hub", hubReverts},
 		{"the other hub reboots without the controller", hubReboots},
+		{"the ward enrols again with a new token", comesAgain},
 	}},
 	{"carrier-outage", "a carrier fails at every ward: one incident with exactly those members", carrierWards, []Step{
 		{"the carrier fails and comes back", carrierFails},
+	}},
+	{"bulk", "a call beside a bulk transfer that fills the ward's only circuit", 1, []Step{
+		{"the circuit fills up", fillsUp},
+	}},
+	{"ztp", "one more ward of the sample comes by zero-touch provisioning; it stays in the lab", 1, []Step{
+		{"a ward comes", wardComes},
 	}},
 	{"steadiness", "nothing happens, and nothing flaps", 1, []Step{
 		{"look", looks},
@@ -59,9 +66,15 @@ func (p *play) circuitFails(ctx context.Context, name string, kind impair.Kind) 
 	}
 	defer stop()
 	circuit := impair.Target{Circuit: p.primary(ward).ID}
+	where, err := p.rides(ctx, all[0].ping, circuit)
+	if err != nil {
+		return err
+	}
+	n := len(p.events)
 	if err := p.through(ctx, name, failover, 4*time.Second, all, func() error { return p.fault(ctx, circuit, impair.Fault{Kind: kind}) }); err != nil {
 		return err
 	}
+	p.noted(n, where)
 	return p.through(ctx, name+", healed", failover, 8*time.Second, all, func() error { return p.heal(ctx) })
 }
 
@@ -78,10 +91,16 @@ func hubDies(ctx context.Context, p *play) error {
 		return err
 	}
 	defer stop()
+	where, err := p.rides(ctx, all[0].ping, impair.Target{Hub: hub})
+	if err != nil {
+		return err
+	}
+	n := len(p.events)
 	err = p.through(ctx, "hub dead", failover, 4*time.Second, all, func() error { return p.fault(ctx, impair.Target{Hub: hub}, impair.Fault{Kind: impair.Silence}) })
 	if err != nil {
 		return err
 	}
+	p.noted(n, where)
 	if err := p.intact(ctx, "during"); err != nil {
 		return err
 	}
@@ -107,8 +126,13 @@ func brownsOut(ctx context.Context, p *play) error {
 	}
 	defer stop()
 	ping := all[0].ping
+	circuit := impair.Target{Circuit: p.primary(ward).ID}
+	where, err := p.rides(ctx, ping, circuit)
+	if err != nil {
+		return err
+	}
 	from := ping.Mark()
-	if err := p.fault(ctx, impair.Target{Circuit: p.primary(ward).ID}, impair.Fault{Kind: impair.Loss, LossRatio: brownLoss}); err != nil {
+	if err := p.fault(ctx, circuit, impair.Fault{Kind: impair.Loss, LossRatio: brownLoss}); err != nil {
 		return err
 	}
 	late := p.until(ctx, brownout+15*time.Second, "leaving the circuit", func(context.Context) (bool, error) {
@@ -120,7 +144,7 @@ func brownsOut(ctx context.Context, p *play) error {
 	took := c.LastLost - from
 	e := Event{Name: "leaves the circuit", OutageMS: took.Milliseconds(), Lost: c.Lost, ExpectedMS: brownout.Milliseconds()}
 	e.OK = late == nil && took <= brownout
-	e.Detail = fmt.Sprintf("loss of %.0f %% each way", 100*brownLoss)
+	e.Detail = fmt.Sprintf("loss of %.0f %% each way; %s", 100*brownLoss, where)
 	p.event(e)
 	return p.through(ctx, "circuit healed", failover, 8*time.Second, all, func() error { return p.heal(ctx) })
 }

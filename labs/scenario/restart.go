@@ -27,7 +27,7 @@ func (p *play) processDies(ctx context.Context, kind string, expected time.Durat
 }
 
 // agentDies kills the agent and starts it again: the data plane must not
-// notice. What a loaded machine loses of a ping by itself is a packet or two.
+// notice.
 func agentDies(ctx context.Context, p *play) error {
 	ward := p.wards()[0]
 	all, stop, err := p.watch(ctx, ward)
@@ -35,15 +35,23 @@ func agentDies(ctx context.Context, p *play) error {
 		return err
 	}
 	defer stop()
-	const unnoticed = 100 * time.Millisecond
 	if err := p.through(ctx, "killed", unnoticed, 3*time.Second, all, func() error { return p.kill(ctx, "agent "+string(ward.ID)) }); err != nil {
 		return err
 	}
 	err = p.through(ctx, "started again", unnoticed, 5*time.Second, all, func() error { return p.heal(ctx) })
+	p.lossless()
+	return err
+}
+
+// unnoticed is the longest gap of a ping that loses nothing: what a loaded
+// machine keeps packets waiting for.
+const unnoticed = 500 * time.Millisecond
+
+// lossless holds all events so far to having lost no packet.
+func (p *play) lossless() {
 	for i := range p.events {
 		p.events[i].OK = p.events[i].OK && p.events[i].Lost == 0
 	}
-	return err
 }
 
 func controllerDies(ctx context.Context, p *play) error {
@@ -52,10 +60,12 @@ func controllerDies(ctx context.Context, p *play) error {
 		return err
 	}
 	defer stop()
-	return p.through(ctx, "controller killed", 100*time.Millisecond, 3*time.Second, all, func() error { return p.kill(ctx, "controller") })
+	err = p.through(ctx, "controller killed", unnoticed, 3*time.Second, all, func() error { return p.kill(ctx, "controller") })
+	p.lossless()
+	return err
 }
 
-// wardRestarts ends all that runs in a ward's box and starts its agent.
+// wardRestarts kills all that runs in a ward's box and starts its agent.
 func wardRestarts(ctx context.Context, p *play) error {
 	ward := p.wards()[0]
 	all, stop, err := p.watch(ctx, ward)
@@ -63,33 +73,34 @@ func wardRestarts(ctx context.Context, p *play) error {
 		return err
 	}
 	defer stop()
-	return p.through(ctx, "ward rebooted", rebooted, time.Second, all, func() error { return p.reboot(ctx, ward) })
+	return p.through(ctx, "ward's processes restarted", rebooted, 5*time.Second, all, func() error {
+		if err := p.Lab.Crash(ward); err != nil {
+			return err
+		}
+		return p.Lab.StartEdge(ward)
+	})
 }
 
-// reboot cuts a box's power: its namespace is made anew and only the agent is
-// started.
-func (p *play) reboot(ctx context.Context, s netlab.Site) error {
-	if err := p.Lab.Rebuild(ctx, s); err != nil {
-		return err
-	}
-	return p.Lab.StartEdge(s)
-}
-
+// allReboot holds the network, without a controller, to the intent afterwards.
 func allReboot(ctx context.Context, p *play) error {
 	all, stop, err := p.watch(ctx, p.wards()...)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	return p.through(ctx, "all rebooted", rebooted, time.Second, all, func() error {
+	err = p.through(ctx, "all rebooted", rebooted, 5*time.Second, all, func() error {
 		var wg sync.WaitGroup
 		errs := make([]error, len(p.Lab.Topology.Sites))
 		for i, s := range p.Lab.Topology.Sites {
-			wg.Go(func() { errs[i] = p.reboot(ctx, s) })
+			wg.Go(func() { errs[i] = p.Lab.Reboot(ctx, s) })
 		}
 		wg.Wait()
 		return errors.Join(errs...)
 	})
+	if err != nil {
+		return err
+	}
+	return p.intact(ctx, "without the controller")
 }
 
 // carrierWards is the least number of sites from which an incident's cause can
@@ -181,4 +192,27 @@ func (p *play) busiest() (inventory.CarrierID, []inventory.SiteID) {
 	}
 	slices.Sort(at[best])
 	return best, at[best]
+}
+
+// wardComes adds the next ward of the sample and waits until all is well.
+func wardComes(ctx context.Context, p *play) error {
+	id, err := p.Lab.NextWard()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := p.Lab.AddWard(ctx, id); err != nil {
+		return fmt.Errorf("add %s: %w", id, err)
+	}
+	took := time.Since(begin)
+	p.event(Event{Name: "a ward has come", OutageMS: took.Milliseconds(), ExpectedMS: comes.Milliseconds(), OK: took <= comes, Detail: string(id)})
+	added, _ := p.Lab.Topology.Site(id)
+	all, stop, err := p.watch(ctx, added)
+	if err != nil {
+		return err
+	}
+	stop()
+	c := all[0].ping.Since(0, all[0].ping.Mark()-settle)
+	p.event(Event{Name: "its packets pass", OutageMS: c.Outage.Milliseconds(), Lost: c.Lost, ExpectedMS: settle.Milliseconds(), OK: c.Sent > c.Lost && c.Outage < settle})
+	return nil
 }

@@ -117,7 +117,7 @@ func hubReboots(ctx context.Context, p *play) error {
 		if err := p.kill(ctx, "controller"); err != nil {
 			return err
 		}
-		if err := p.reboot(ctx, second); err != nil {
+		if err := p.Lab.Reboot(ctx, second); err != nil {
 			return err
 		}
 		if err := pause(ctx, 15*time.Second); err != nil {
@@ -131,6 +131,30 @@ func hubReboots(ctx context.Context, p *play) error {
 		}
 		return pause(ctx, 5*time.Second)
 	})
+}
+
+// comesAgain admits the revoked device anew: only then its packets pass.
+func comesAgain(ctx context.Context, p *play) error {
+	if err := p.heal(ctx); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := p.undo(ctx); err != nil {
+		return err
+	}
+	if err := p.Lab.Healthy(ctx, admitted); err != nil {
+		return err
+	}
+	all, stop, err := p.watch(ctx, p.wards()[0])
+	if err != nil {
+		return err
+	}
+	stop()
+	took := time.Since(begin)
+	e := judge("admitted again", all[0].ping.Since(0, all[0].ping.Mark()-settle), admitted)
+	e.OutageMS, e.OK = took.Milliseconds(), e.OK && took <= admitted
+	p.event(e)
+	return nil
 }
 
 // readmit lets a revoked device come as a new one: its disk is wiped and it
@@ -162,7 +186,7 @@ func (p *play) readmit(ctx context.Context, s netlab.Site) error {
 		err = os.RemoveAll(p.Lab.StateDir(s.Device))
 	}
 	if err == nil {
-		err = p.reboot(ctx, s)
+		err = p.Lab.Reboot(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("admit %s again: %w", s.Device, err)

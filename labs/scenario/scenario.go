@@ -23,6 +23,8 @@ const (
 	cutOff    = 5 * time.Second         // a revoked device passes nothing any more
 	rebooted  = 30 * time.Second        // a box boots from its last good config
 	noticed   = 30 * time.Second        // an incident is opened
+	admitted  = 2 * time.Minute         // a revoked device is back, rollout of what it missed included
+	comes     = 20 * time.Second        // a new ward is healthy, from its cables on
 )
 
 // Event is one step that was measured.

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -10,12 +11,13 @@ import (
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/sample"
 	"github.com/wardnet/wardnet/labs/impair"
+	"github.com/wardnet/wardnet/labs/impair/forward"
 	"github.com/wardnet/wardnet/labs/netlab"
 	"github.com/wardnet/wardnet/labs/probe"
 )
 
 func TestEveryScenarioIsThere(t *testing.T) {
-	for _, want := range []string{"failover-circuit", "failover-hub", "brownout", "bad-config", "autonomy", "revocation", "carrier-outage", "steadiness", "restart-wg", "restart-agent"} {
+	for _, want := range []string{"failover-circuit", "failover-hub", "brownout", "bad-config", "autonomy", "revocation", "carrier-outage", "bulk", "ztp", "steadiness", "restart-wg", "restart-agent"} {
 		s, err := Find(want)
 		if err != nil || s.About == "" || len(s.Steps) == 0 {
 			t.Errorf("%s: %+v, %v", want, s, err)
@@ -83,6 +85,57 @@ func TestVictimsOfTheDefaultLab(t *testing.T) {
 	p := play{World: w}
 	if carrier, members := p.busiest(); len(members) < carrierWards {
 		t.Errorf("carrier %s serves %v", carrier, members)
+	}
+}
+
+// A call and what is sent beside it are permitted, of different classes, and
+// nobody answers the latter.
+func TestCallAndLoadOfTheDefaultLab(t *testing.T) {
+	w := world(t)
+	p := &play{World: w}
+	for _, s := range w.wards() {
+		call, load, err := p.callAndLoad(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		classes := map[string]bool{}
+		for _, a := range w.Lab.City.Applications {
+			if a.Prefixes[0].Addr() == call.To || a.Prefixes[0].Addr() == load.to.Addr() {
+				classes[a.Class.Name] = true
+			}
+		}
+		if len(classes) != 2 || call.DSCP != expedited || call.Interval != callPace || call.Namespace == load.namespace {
+			t.Errorf("%s: call %+v beside %+v, classes %v", s.ID, call, load, classes)
+		}
+		answered, listened := false, false
+		for _, x := range w.Lab.Topology.Services {
+			if x.Proto == inventory.UDP {
+				answered = answered || x.Addr == netip.AddrPortFrom(call.To, call.Port)
+				listened = listened || x.Addr == load.to
+			}
+		}
+		if !answered || listened {
+			t.Errorf("%s: the call is answered: %v, the load has a listener: %v", s.ID, answered, listened)
+		}
+	}
+}
+
+// A hub's uplinks are at the data centre, and no other hub's.
+func TestUplinksOfAHub(t *testing.T) {
+	w := world(t)
+	p := &play{World: w}
+	seen := map[forward.Port]bool{}
+	for _, s := range w.Lab.Topology.Sites {
+		ports := p.uplinks(s.ID)
+		if want := s.Role == inventory.RoleHub; (len(ports) > 0) != want {
+			t.Errorf("%s: uplinks %v", s.ID, ports)
+		}
+		for _, at := range ports {
+			if at.Namespace != w.Lab.Topology.DC || seen[at] {
+				t.Errorf("%s: %v is elsewhere, or another's", s.ID, at)
+			}
+			seen[at] = true
+		}
 	}
 }
 

@@ -49,9 +49,13 @@ func (b *block) find(line string) *block {
 	return nil
 }
 
-// isContext says whether lines may stand under this one.
-func isContext(line string) bool {
-	for _, p := range []string{"router ", "address-family ", "route-map ", "bfd", "profile ", "interface "} {
+// isContext says whether lines may stand under a line of parent. A profile is
+// made under bfd, and named under a peer.
+func isContext(parent, line string) bool {
+	if strings.HasPrefix(parent, "peer ") {
+		return false
+	}
+	for _, p := range []string{"router ", "address-family ", "route-map ", "bfd", "profile ", "peer ", "interface "} {
 		if strings.HasPrefix(line, p) {
 			return true
 		}
@@ -71,7 +75,7 @@ func deltaText(have, want string) string {
 		old := h.find(b.line)
 		switch {
 		case listOf(b.line) != "": // above
-		case !isContext(b.line):
+		case !isContext("", b.line):
 			if old == nil {
 				lists.WriteString(b.line + "\n")
 			}
@@ -103,7 +107,7 @@ func deltaText(have, want string) string {
 	if !slices.ContainsFunc(w.sub, func(b *block) bool { return strings.HasPrefix(b.line, "router ") }) {
 		gone("router ")
 	}
-	for _, prefix := range []string{"route-map ", "ip ", "ipv6 ", "bfd"} {
+	for _, prefix := range []string{"bgp ", "route-map ", "ip ", "ipv6 ", "bfd"} {
 		gone(prefix)
 	}
 	return lists.String() + maps.String() + profiles.String() + sessions.String() + tail.String()
@@ -162,7 +166,8 @@ func change(out *strings.Builder, have, want *block, depth int) {
 			dropped[peer] = true
 		case peer != "" && strings.HasPrefix(want.line, "address-family ") && !mentions(want, peer):
 			// Its session is gone, and this with it.
-		case slices.ContainsFunc(want.sub, func(o *block) bool { return key(o.line) == key(b.line) }):
+		case strings.HasPrefix(want.line, "peer ") && strings.HasPrefix(b.line, "profile "),
+			slices.ContainsFunc(want.sub, func(o *block) bool { return key(o.line) == key(b.line) }):
 			// Set anew below.
 		default:
 			body.WriteString(pad + inverse(b.line) + "\n")
@@ -171,7 +176,7 @@ func change(out *strings.Builder, have, want *block, depth int) {
 	for _, b := range want.sub {
 		old := have.find(b.line)
 		switch {
-		case isContext(b.line):
+		case isContext(want.line, b.line):
 			if len(again) > 0 && old != nil {
 				old = without(old, again)
 			}
@@ -236,7 +241,7 @@ func key(line string) string {
 		return strings.Join(f[:3], " ")
 	}
 	for _, p := range []string{
-		"bgp router-id", "timers bgp", "match ip address prefix-list", "match ipv6 address prefix-list", "match local-preference",
+		"bgp router-id", "coalesce-time", "timers bgp", "match ip address prefix-list", "match ipv6 address prefix-list", "match local-preference",
 		"set local-preference", "set metric", "set as-path prepend", "set ipv6 next-hop global",
 		"detect-multiplier", "transmit-interval", "receive-interval",
 	} {

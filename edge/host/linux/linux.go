@@ -36,6 +36,8 @@ type Tunnels interface {
 	Apply(ctx context.Context, key string, devices []render.WireGuard) error
 	// State returns the devices that run, by interface name.
 	State(ctx context.Context) (map[string]wireguard.Device, error)
+	// Kick makes device shake hands anew with the peer of that public key.
+	Kick(ctx context.Context, device, peer string) error
 }
 
 // Prober measures what interfaces cannot tell; package probe is one.

@@ -164,6 +164,7 @@ func (h *Host) poll(ctx context.Context) error {
 	tick := time.NewTicker(pollPause)
 	defer tick.Stop()
 	var last frr.Sessions
+	dead := kicker{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,6 +178,7 @@ func (h *Host) poll(ctx context.Context) error {
 		if err != nil {
 			continue // State says so to who asks
 		}
+		h.kick(ctx, dead.due(h.current(), now.BFD, time.Now()))
 		if !maps.Equal(now.BFD, last.BFD) || !maps.Equal(now.BGP, last.BGP) {
 			last = now
 			h.wake()

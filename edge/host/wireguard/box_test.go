@@ -1,3 +1,5 @@
+//go:build lab
+
 package wireguard
 
 import (
@@ -98,6 +100,7 @@ func TestKilledProcessComesBack(t *testing.T) {
 	restarted := make(chan struct{}, 10)
 	edge.supervise(t, func() { restarted <- struct{}{} })
 	p := up(t, edge)
+	before := carrierChanges(t, edge)
 	for range 3 {
 		begin := time.Now()
 		if err := syscall.Kill(edge.pid(t), syscall.SIGKILL); err != nil {
@@ -116,6 +119,19 @@ func TestKilledProcessComesBack(t *testing.T) {
 	if got := ip(t, "-n", edge.ns, "addr", "show", "dev", tunA); !strings.Contains(got, "10.99.0.1/24") {
 		t.Errorf("the interface lost its address: %s", got)
 	}
+	if now := carrierChanges(t, edge); now != before {
+		t.Errorf("the interface's carrier changed %d times: routing saw it go", now-before)
+	}
+}
+
+// carrierChanges counts how often the edge's tunnel lost or gained its carrier.
+func carrierChanges(t *testing.T, edge *box) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(ip(t, "netns", "exec", edge.ns, "cat", "/sys/class/net/"+tunA+"/carrier_changes")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // A hub that restarted does not know where its edges are: an edge that sees

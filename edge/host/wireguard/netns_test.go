@@ -1,11 +1,10 @@
+//go:build lab
+
 package wireguard
 
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net"
@@ -164,15 +163,6 @@ func link(tb testing.TB, a, b *box, port, net string) {
 		ip(tb, "-n", x.ns, "addr", "add", fmt.Sprintf("%s.%d/24", net, i+1), "dev", port)
 		ip(tb, "-n", x.ns, "link", "set", port, "up")
 	}
-}
-
-func newKey(tb testing.TB) (private, public string) {
-	k, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	e := base64.StdEncoding.EncodeToString
-	return e(k.Bytes()), e(k.PublicKey().Bytes())
 }
 
 // pinger sends ICMP echo requests to one address.

@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"

@@ -44,6 +44,7 @@ type Driver struct {
 	mu      sync.Mutex // held while devices change
 	journal *journal
 	last    *wanted
+	held    map[string]held // by interface
 }
 
 // wanted is what Apply was last asked for.
@@ -150,6 +151,7 @@ func (d *Driver) converge(ctx context.Context, w *wanted) error {
 	if err := d.journal.replace(w.devices); err != nil {
 		return err
 	}
+	d.hold(ctx, w.devices)
 	have, err = d.back.devices(ctx)
 	if err != nil {
 		return err

@@ -16,6 +16,9 @@ import (
 
 const clone = "/dev/net/tun"
 
+// tunFlags is what our interfaces are, beside IFF_MULTI_QUEUE.
+const tunFlags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+
 // port is a TUN interface under a WireGuard device.
 type port struct {
 	tun.Device
@@ -58,17 +61,22 @@ func attach(name string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("interface name %q: %w", name, err)
 	}
+	flags := uint16(tunFlags | unix.IFF_MULTI_QUEUE) // for [Hold]; packets use one
 	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		fd, err := unix.Open(clone, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return -1, fmt.Errorf("open %s: %w; load the tun module", clone, err)
 		}
-		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		ifr.SetUint16(flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 		if err == nil {
 			return fd, nil
 		}
 		_ = unix.Close(fd)
+		if errors.Is(err, unix.EINVAL) && flags != tunFlags {
+			flags = tunFlags // an older version made it
+			continue
+		}
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return -1, fmt.Errorf("attach to interface %s: %w", name, err)
 		}

@@ -1,0 +1,17 @@
+package wireguard
+
+import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"testing"
+)
+
+func newKey(tb testing.TB) (private, public string) {
+	k, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e := base64.StdEncoding.EncodeToString
+	return e(k.Bytes()), e(k.PublicKey().Bytes())
+}
