@@ -98,6 +98,7 @@ func showProbe(cmd *cobra.Command, r probe.Report) error {
 func newLabRun() *cobra.Command {
 	var dir string
 	var steady time.Duration
+	var slack int
 	var asJSON bool
 	var about strings.Builder
 	for _, s := range scenario.All {
@@ -123,7 +124,7 @@ scenario does not pass.
 			if err != nil {
 				return err
 			}
-			w.Steady = steady
+			w.Steady, w.Slack = steady, slack
 			r, err := scenario.Run(cmd.Context(), s, w)
 			var shown error
 			if asJSON {
@@ -139,6 +140,7 @@ scenario does not pass.
 	}
 	f := cmd.Flags()
 	f.StringVar(&dir, "dir", netlab.DefaultDir, "directory of the lab")
+	f.IntVar(&slack, "slack", 1, "multiplies the outages that a fault may cost, for a machine that does other work meanwhile")
 	f.DurationVar(&steady, "for", time.Minute, "how long the scenario steadiness looks")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -132,6 +132,7 @@ func (p *play) steady(ctx context.Context, limit time.Duration, all ...watched) 
 // through does something while all pings run, then waits until they are steady
 // for the whole of hold, and judges the longest gap of each.
 func (p *play) through(ctx context.Context, name string, expected, hold time.Duration, all []watched, do func() error) error {
+	expected *= time.Duration(max(p.Slack, 1))
 	from := make([]time.Duration, len(all))
 	for i, w := range all {
 		from[i] = w.ping.Mark()

@@ -28,6 +28,9 @@ type World struct {
 	Bench    *impair.Bench
 	Progress io.Writer     // one line per step; nil: silent
 	Steady   time.Duration // how long "steadiness" looks; default 1 min
+	// Slack multiplies the outages that a fault may cost, for a machine that does
+	// other work meanwhile; default 1.
+	Slack int
 }
 
 // NewWorld makes the world of a lab; wardnet is the path of the program.

@@ -19,14 +19,6 @@ const (
 	tunB = "wn51820"
 )
 
-func prefixList(all ...string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range all {
-		out = append(out, netip.MustParsePrefix(p))
-	}
-	return out
-}
-
 // edgeAndHub are two boxes with a tunnel: the edge knows where the hub is and
 // not the other way round.
 func edgeAndHub(tb testing.TB) (edge, hub *box, atEdge, atHub render.WireGuard) {

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
+	"net/netip"
 	"testing"
 )
 
@@ -14,4 +15,12 @@ func newKey(tb testing.TB) (private, public string) {
 	}
 	e := base64.StdEncoding.EncodeToString
 	return e(k.Bytes()), e(k.PublicKey().Bytes())
+}
+
+func prefixList(all ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range all {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
 }

@@ -1,6 +1,7 @@
 package wireguard
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
