@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -48,9 +49,15 @@ func (i *Instance) Sessions(ctx context.Context) (Sessions, error) {
 	return s, errors.Join(s.readBFD(bfd), s.readBGP(bgp))
 }
 
-// isDown says whether nobody serves the socket.
+// isDown says whether nobody serves the socket, or who did ended in the middle
+// of the question, also when asked again.
 func isDown(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+	for _, e := range []error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s Sessions) readBFD(text string) error {
