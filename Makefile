@@ -45,7 +45,7 @@ check: lint ## fast loop: lint and unit tests without the race detector
 # unless told otherwise; the script tests start hundreds.
 test: deps build lint ## on a fresh machine: set up, build, lint, all tests with the race detector, browser journey, a small real lab
 	@mkdir -p .cache; ./scripts/browser.sh >.cache/browser.log 2>&1 & journey=$$!; \
-	GORACE=atexit_sleep_ms=50 $(GO) test -race -timeout 12m $(PKGS); packages=$$?; \
+	GORACE=atexit_sleep_ms=50 ./scripts/gotest.sh -race -timeout 12m $(PKGS); packages=$$?; \
 	wait $$journey; browser=$$?; cat .cache/browser.log; \
 	[ $$packages -eq 0 ] && [ $$browser -eq 0 ]
 	$(PLAIN) $(GO) test -run PowerCut ./internal/store # every image: under -race one in eight
