@@ -153,7 +153,7 @@ func (ix *index) addTunnels(cfg *edge.Config, d *inventory.Device) error {
 		cfg.Tunnels = append(cfg.Tunnels, t)
 		cfg.BGP.Neighbours = append(cfg.BGP.Neighbours, edge.Neighbour{
 			Tunnel: t.Name, Addr: t.Remote, ASN: asn(ix.loopback[t.Peer]),
-			Preference: t.Preference, BFDMinMS: bfdMinMS, BFDMult: bfdMult,
+			Preference: t.Preference, BFDMinMS: cmp.Or(l.site.BFDIntervalMS, bfdMinMS), BFDMult: bfdMult,
 		})
 	}
 	slices.SortFunc(cfg.Tunnels, func(a, b edge.Tunnel) int { return cmp.Compare(a.Name, b.Name) })

@@ -240,3 +240,33 @@ func TestCityRenders(t *testing.T) {
 	}
 	t.Logf("%d boxes in %s, the slowest in %s", len(c.Devices), time.Since(start).Round(time.Millisecond), slowest.Round(time.Millisecond))
 }
+
+// Both ends of a site's tunnels keep the site's own BFD interval.
+func TestCompileBFD(t *testing.T) {
+	inv := linux(town(2))
+	ward := wardOf(t, inv)
+	slow := map[string]bool{}
+	for _, d := range inv.Devices {
+		if d.ID == ward {
+			siteOf(t, &inv, d.Site).BFDIntervalMS = 2000
+		}
+	}
+	devices := mustCompile(t, 1, inv).Devices
+	for _, n := range devices[ward].Config.BGP.Neighbours {
+		slow[n.Tunnel] = true
+	}
+	if len(slow) == 0 {
+		t.Fatal("the ward has no tunnels")
+	}
+	for id, d := range devices {
+		for _, n := range d.Config.BGP.Neighbours {
+			want := 300
+			if slow[n.Tunnel] {
+				want = 2000
+			}
+			if n.BFDMinMS != want || n.BFDMult != 3 {
+				t.Errorf("%s, tunnel %s: BFD %d ms × %d, want %d × 3", id, n.Tunnel, n.BFDMinMS, n.BFDMult, want)
+			}
+		}
+	}
+}

@@ -94,6 +94,9 @@ func drawSite(t *rapid.T, inv Inventory, id string, kind SiteKind) Site {
 	if rapid.Bool().Draw(t, "legacy") {
 		s.Legacy = netip.MustParsePrefix("192.168.1.0/24")
 	}
+	if kind != Hub && rapid.Bool().Draw(t, "bfd") {
+		s.BFDIntervalMS = rapid.IntRange(100, 10_000).Draw(t, "bfd interval")
+	}
 	if kind == Hub && rapid.Bool().Draw(t, "uplinks") {
 		s.Uplinks = []Uplink{
 			{"dc-b", "up1", netip.MustParsePrefix("192.0.2.5/30"), netip.MustParseAddr("192.0.2.6"), rapid.SampledFrom([]uint32{64512, 4294967294}).Draw(t, "asn")},

@@ -63,6 +63,10 @@ type Site struct {
 	// Legacy is a prefix kept behind 1:1 translation until renumbered; two
 	// sites may share one.
 	Legacy netip.Prefix `yaml:"legacy,omitzero" json:"legacy,omitzero"`
+	// BFDIntervalMS is how often each end of the site's tunnels says that it is
+	// there (RFC 5880), in milliseconds: the third one missed is a failure. Zero:
+	// 300. Not on a hub, which follows its edges.
+	BFDIntervalMS int `yaml:"bfd_interval_ms,omitempty" json:"bfd_interval_ms,omitempty"`
 	// Uplinks join a hub to routers of the data centre; hubs only.
 	Uplinks []Uplink `yaml:"uplinks,omitempty" json:"uplinks,omitempty"`
 	// Modelled marks a site that is our model and not an official fact.

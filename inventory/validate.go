@@ -19,6 +19,8 @@ const (
 	maxRate = 400 * Gbps
 	maxText = 300       // runes of a name or a reason
 	maxHead = 1_000_000 // people at a site, relative cost of a circuit
+	minBFD  = 100       // milliseconds; the least that software keeps on a busy box
+	maxBFD  = 10_000    // milliseconds; beyond it BGP's own timers are faster
 	maxList = 256       // entries of a list inside a noun; pools
 )
 

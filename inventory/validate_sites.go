@@ -116,6 +116,12 @@ func (c *checker) sites() {
 		if s.Legacy.IsValid() {
 			blockOf(bad, "legacy", s.Legacy)
 		}
+		switch {
+		case s.BFDIntervalMS != 0 && s.Kind == Hub:
+			bad("bfd_interval_ms", "a hub follows its edges; set it at the sites of kind %q, %q or %q", WardOffice, ServiceCentre, Branch)
+		case s.BFDIntervalMS != 0:
+			number(bad, "bfd_interval_ms", s.BFDIntervalMS, minBFD, maxBFD)
+		}
 	}
 }
 

@@ -42,6 +42,8 @@ func TestValidateNamesTheSlip(t *testing.T) {
 			i.Units[1].Codes = append(i.Units[1].Codes, c)
 		}, "units[1].codes[1].valid_from", "one code at a time"},
 		"hub with hubs":          {func(i *inv) { siteAt(i, "hub-1").Hubs = []inventory.SiteID{"hub-2"} }, "hubs", "no hubs of its own"},
+		"BFD of a hub":           {func(i *inv) { siteAt(i, "hub-1").BFDIntervalMS = 300 }, "bfd_interval_ms", "follows its edges"},
+		"BFD too fast":           {func(i *inv) { siteAt(i, "b-01").BFDIntervalMS = 50 }, "bfd_interval_ms", "not in 100 to 10000"},
 		"hub twice":              {func(i *inv) { siteAt(i, "b-01").Hubs = []inventory.SiteID{"hub-1", "hub-1"} }, "hubs[1]", "named twice"},
 		"segment missing":        {func(i *inv) { s := siteAt(i, "s-26740"); s.Segments = s.Segments[1:] }, "segments", "staff missing"},
 		"segment twice":          {func(i *inv) { s := siteAt(i, "b-01"); s.Segments[1].Kind = inventory.Staff }, "segments[1].kind", "listed twice"},

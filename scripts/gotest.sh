@@ -6,10 +6,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p .cache
 log=.cache/test.log
-"${GO:-go}" test -v "$@" 2>&1 | tee "$log" | grep --line-buffered -E '^(ok|FAIL|panic:)|^ *--- FAIL'
+"${GO:-go}" test -v "$@" 2>&1 | tee "$log" | grep -a --line-buffered -E '^(ok|FAIL|panic:)|^ *--- FAIL'
 code=${PIPESTATUS[0]}
 if [ "$code" -ne 0 ]; then
-  grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS)|^PASS$|\[rapid\] OK' "$log"
+  grep -avE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS)|^PASS$|\[rapid\] OK' "$log"
 fi
 awk '
   /^ *=== (RUN|CONT|NAME)/ { test = $3; next }

@@ -13,6 +13,10 @@ fi
 dir=$(mktemp -d)
 tidy() {
   status=$?
+  if grep -l "DATA RACE" "$dir"/lab/run/*.log 2>/dev/null; then # of a process that nobody waits for
+    echo "lab: error: a data race in the logs above" >&2
+    status=1
+  fi
   if [ $status -ne 0 ]; then
     for f in "$dir"/lab/run/*.log; do [ -e "$f" ] && { echo "== ${f##*/}"; tail -n 15 "$f"; }; done >&2
   fi

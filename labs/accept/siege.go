@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,22 +136,14 @@ func (s *siege) settle(ctx context.Context, e *env) error {
 	if s.domain, err = enrol.TrustDomain(s.root); err != nil {
 		return err
 	}
-	link, err := os.ReadFile(s.serving.Setup)
+	token, err := client.SetupToken(s.serving.Setup)
 	if err != nil {
 		return err
-	}
-	u, err := url.Parse(strings.TrimSpace(string(link)))
-	if err != nil {
-		return errors.New("the set-up link is no URL")
-	}
-	q, err := url.ParseQuery(u.Fragment)
-	if err != nil {
-		return errors.New("the set-up link has no token")
 	}
 	if s.admin, err = s.client(); err != nil {
 		return err
 	}
-	if _, err := s.admin.Setup(ctx, client.Setup{Token: q.Get("token"), Name: "quan-tri", FullName: "Quản trị hệ thống", Password: rand.Text()}); err != nil {
+	if _, err := s.admin.Setup(ctx, client.Setup{Token: token, Name: "quan-tri", FullName: "Quản trị hệ thống", Password: rand.Text()}); err != nil {
 		return err
 	}
 	for _, p := range []struct {

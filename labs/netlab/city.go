@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/wardnet/wardnet/inventory"
 )
@@ -18,8 +19,13 @@ type Shape struct {
 	Wards int `json:"wards"` // real wards of the sample, spread over kinds; default 4
 	// Sites are further sites of the sample.
 	Sites []inventory.SiteID `json:"sites,omitempty"`
+	// Replaced are boxes put in the place of others since, oldest first.
+	Replaced []Replaced `json:"replaced,omitempty"`
 	// Overlay is the technology of all tunnels; empty: WireGuard.
 	Overlay inventory.Overlay `json:"overlay,omitempty"`
+	// BFD is how often the ends of a tunnel say that they are there; zero: the
+	// inventory's default. Whole milliseconds.
+	BFD time.Duration `json:"bfd,omitempty"`
 	// Prefix begins the name of every namespace; default "wn".
 	Prefix string `json:"prefix"`
 }
@@ -92,12 +98,18 @@ func City(sample inventory.Inventory, shape Shape) (inventory.Inventory, Topolog
 		return inventory.Inventory{}, Topology{}, err
 	}
 	for i := range inv.Sites {
+		if inv.Sites[i].Kind != inventory.Hub {
+			inv.Sites[i].BFDIntervalMS = int(shape.BFD.Milliseconds())
+		}
 		if slices.Contains(spread(sample)[:legacyWards], inv.Sites[i].ID) {
 			inv.Sites[i].Legacy = legacyNet
 		}
 	}
 	if err := inventory.Validate(inv); err != nil {
 		return inventory.Inventory{}, Topology{}, fmt.Errorf("the lab's inventory: %w", err)
+	}
+	if inv, err = swap(inv, shape.Replaced); err != nil {
+		return inventory.Inventory{}, Topology{}, err
 	}
 	top, err := Build(inv, shape.Prefix)
 	return inv, top, err
@@ -118,6 +130,9 @@ func (s Shape) Validate() error {
 	}
 	if s.Overlay != "" && s.Overlay != inventory.OverlayWireGuard && s.Overlay != inventory.OverlayIPsec {
 		bad("overlay %q is not %s or %s", s.Overlay, inventory.OverlayWireGuard, inventory.OverlayIPsec)
+	}
+	if s.BFD != 0 && (s.BFD < 100*time.Millisecond || s.BFD > 10*time.Second || s.BFD%time.Millisecond != 0) {
+		bad("BFD interval %s is not in 100ms to 10s", s.BFD)
 	}
 	if len(s.Prefix) > 8 || strings.ContainsFunc(s.Prefix, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
 		bad("prefix %q: want up to 8 of a-z and 0-9", s.Prefix)

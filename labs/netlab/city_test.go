@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/sample"
@@ -160,10 +161,39 @@ func TestALargerLabHoldsTheSmaller(t *testing.T) {
 
 func TestShapeRefuses(t *testing.T) {
 	for name, s := range map[string]Shape{
-		"hubs": {Hubs: 3}, "wards": {Wards: 999}, "overlay": {Overlay: "gre"}, "prefix": {Prefix: "a/b"}, "no such site": {Sites: []inventory.SiteID{"s-0"}},
+		"hubs": {Hubs: 3}, "wards": {Wards: 999}, "overlay": {Overlay: "gre"}, "prefix": {Prefix: "a/b"}, "bfd": {BFD: 50 * time.Millisecond}, "no such site": {Sites: []inventory.SiteID{"s-0"}},
 	} {
 		if _, _, err := City(sample.City(), s); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A replaced box keeps its place in the lab under the id that the controller
+// gives it.
+func TestReplacedBoxKeepsItsPlace(t *testing.T) {
+	_, before, err := City(sample.City(), Shape{Wards: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, _, err := City(sample.City(), Shape{Wards: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(before.Sites, func(s Site) bool { return s.Role == inventory.RoleEdge })
+	old, _ := inv.Index().Device(before.Sites[i].Device)
+	_, after, err := City(sample.City(), Shape{Wards: 2, Replaced: []Replaced{{old.Serial, "NEW-1"}, {"NEW-1", "NEW-2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := after.Sites[i]
+	if want := before.Sites[i].Device + "-3"; now.Device != want || now.NS != before.Sites[i].NS {
+		t.Errorf("the box is %s in %s, want %s in %s", now.Device, now.NS, want, before.Sites[i].NS)
+	}
+	if !reflect.DeepEqual(before.Links, after.Links) || !reflect.DeepEqual(before.Carriers, after.Carriers) {
+		t.Error("its cables or leases changed")
+	}
+	if _, _, err := City(sample.City(), Shape{Wards: 2, Replaced: []Replaced{{"NOBODY", "NEW-1"}}}); err == nil {
+		t.Error("a box that is not there was replaced")
 	}
 }

@@ -75,21 +75,24 @@ func frrUser() (uid, gid int, err error) {
 }
 
 // sessions counts the BGP sessions that an instance has and that are
-// established, each neighbour once.
-func (l *Lab) sessions(ctx context.Context, ns string) (want, up int, err error) {
+// established, each neighbour once, and how often one of them was lost since the
+// instance started.
+func (l *Lab) sessions(ctx context.Context, ns string) (s sessionCount, err error) {
 	out, err := l.vtysh(ctx, ns, "-c", "show bgp summary json")
 	if err != nil {
-		return 0, 0, err
+		return s, err
 	}
 	var families map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(out), &families); err != nil {
-		return 0, 0, fmt.Errorf("sessions in %s: %w", ns, err)
+		return s, fmt.Errorf("sessions in %s: %w", ns, err)
 	}
 	seen := map[string]bool{}
+	lost := map[string]int{}
 	for _, raw := range families {
 		var f struct {
 			Peers map[string]struct {
-				State string `json:"state"`
+				State   string `json:"state"`
+				Dropped int    `json:"connectionsDropped"`
 			} `json:"peers"`
 		}
 		if json.Unmarshal(raw, &f) != nil {
@@ -101,11 +104,19 @@ func (l *Lab) sessions(ctx context.Context, ns string) (want, up int, err error)
 				established = established && was
 			}
 			seen[peer] = established
+			lost[peer] = p.Dropped
 		}
 	}
-	for _, established := range seen {
-		want++
-		up += one(established)
+	for peer, established := range seen {
+		s.want++
+		s.up += one(established)
+		s.lost += lost[peer]
 	}
-	return want, up, nil
+	return s, nil
+}
+
+// sessionCount is about the BGP sessions of one instance.
+type sessionCount struct {
+	want, up int
+	lost     int // times that a session ended, since the instance started
 }

@@ -49,23 +49,31 @@ func (l *Lab) writeBundles(ctx context.Context, as *client.Client, sites []Site)
 		if !ok {
 			return fmt.Errorf("one-time tokens: the controller made one for %s, which was not asked for", t.Device)
 		}
-		if err := os.MkdirAll(l.path("bundles"), 0o700); err != nil {
+		if err := l.keepBundle(s, b, t); err != nil {
 			return fmt.Errorf("enrolment bundle of %s: %w", t.Device, err)
 		}
-		for suffix, v := range map[string]any{
-			".json": enrol.Bundle{
-				EnrolURL: b.EnrolURL, Channel: b.Channel, CAURL: b.CAURL, RootPEM: b.RootPEM,
-				Device: t.Device, Serial: t.Serial, Token: t.Token,
-			},
-			".ports.json": portsOf(l.City, s.ID),
-		} {
-			text, err := json.Marshal(v)
-			if err == nil {
-				err = os.WriteFile(l.path("bundles", string(t.Device)+suffix), text, 0o600)
-			}
-			if err != nil {
-				return fmt.Errorf("enrolment bundle of %s: %w", t.Device, err)
-			}
+	}
+	return nil
+}
+
+// keepBundle writes the bundle and the ports of one device.
+func (l *Lab) keepBundle(s Site, b client.EnrolmentBundle, t client.EnrolmentToken) error {
+	if err := os.MkdirAll(l.path("bundles"), 0o700); err != nil {
+		return err
+	}
+	for suffix, v := range map[string]any{
+		".json": enrol.Bundle{
+			EnrolURL: b.EnrolURL, Channel: b.Channel, CAURL: b.CAURL, RootPEM: b.RootPEM,
+			Device: t.Device, Serial: t.Serial, Token: t.Token,
+		},
+		".ports.json": portsOf(l.City, s.ID),
+	} {
+		text, err := json.Marshal(v)
+		if err == nil {
+			err = os.WriteFile(l.path("bundles", string(t.Device)+suffix), text, 0o600)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -113,9 +121,15 @@ func (l *Lab) StopEdge(s Site, kill bool) error {
 // AgentPID is the process of a site's agent; 0: it does not run.
 func (l *Lab) AgentPID(s Site) int { return l.procs.pid(string(s.Device)) }
 
+// patience is how long to wait for something that a lab of few sites has done
+// within least: all share one machine.
+func (l *Lab) patience(least time.Duration) time.Duration {
+	return least + time.Duration(len(l.Topology.Sites))*3*time.Second
+}
+
 // enrolled waits until the devices hold a certificate and are connected.
 func (l *Lab) enrolled(ctx context.Context, as *client.Client, sites []Site) error {
-	return l.wait(ctx, time.Minute, "enrolment", func(ctx context.Context) (bool, string, error) {
+	return l.wait(ctx, l.patience(time.Minute), "enrolment", func(ctx context.Context) (bool, string, error) {
 		for _, s := range sites {
 			if err := l.procs.dead(string(s.Device)); err != nil {
 				return false, "", err
@@ -151,15 +165,20 @@ func (l *Lab) Roll(ctx context.Context, message string) error {
 		return err
 	}
 	defer engineer.Close()
+	rev, err := engineer.CreateRevision(ctx, client.NewRevision{Message: message})
+	if err != nil {
+		return fmt.Errorf("make a revision: %w", err)
+	}
+	return l.rollOut(ctx, engineer, rev)
+}
+
+// rollOut has another person approve a revision and rolls it out.
+func (l *Lab) rollOut(ctx context.Context, engineer *client.Client, rev client.RevisionInfo) error {
 	approver, err := l.Client(Approver)
 	if err != nil {
 		return err
 	}
 	defer approver.Close()
-	rev, err := engineer.CreateRevision(ctx, client.NewRevision{Message: message})
-	if err != nil {
-		return fmt.Errorf("make a revision: %w", err)
-	}
 	if _, err := approver.Approve(ctx, rev.Number, client.NewApproval{Hash: rev.Hash, Comment: "Đã xem kế hoạch"}); err != nil {
 		return fmt.Errorf("approve revision %d: %w", rev.Number, err)
 	}
@@ -167,7 +186,7 @@ func (l *Lab) Roll(ctx context.Context, message string) error {
 	if err != nil {
 		return fmt.Errorf("roll out revision %d: %w", rev.Number, err)
 	}
-	return l.wait(ctx, 5*time.Minute, "rollout", func(ctx context.Context) (bool, string, error) {
+	return l.wait(ctx, l.patience(5*time.Minute), "rollout", func(ctx context.Context) (bool, string, error) {
 		r, err := engineer.Rollout(ctx, roll.ID)
 		if err != nil {
 			return false, "", err

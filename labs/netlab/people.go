@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/console/client"
@@ -36,6 +33,8 @@ listen:
   enrol: "%[2]s:9445"
   status: "%[2]s:9446"
   metrics: 127.0.0.1:9464
+agents:
+  rate: 50000000
 `, l.Data(), at, devicePort)
 }
 
@@ -69,7 +68,7 @@ func (l *Lab) StopController(kill bool) error {
 // makePeople redeems the first administrator's link and gives the lab's people
 // their accounts and tokens, each in a file for its owner.
 func (l *Lab) makePeople(ctx context.Context, setup string) error {
-	token, err := setupToken(setup)
+	token, err := client.SetupToken(setup)
 	if err != nil {
 		return err
 	}
@@ -124,25 +123,4 @@ func (l *Lab) password(p Person) (string, error) {
 	}
 	pw := base64.RawURLEncoding.EncodeToString(b)
 	return pw, os.WriteFile(l.path("people", string(p)+".password"), []byte(pw+"\n"), 0o600)
-}
-
-// setupToken reads the one-time link; the token is its fragment, which no
-// server ever logs.
-func setupToken(file string) (string, error) {
-	if file == "" {
-		return "", errors.New("the controller has an administrator already; take the lab down first")
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read the first administrator's link: %w", err)
-	}
-	u, err := url.Parse(strings.TrimSpace(string(b)))
-	if err != nil {
-		return "", fmt.Errorf("the first administrator's link in %s is not a URL", file)
-	}
-	q, err := url.ParseQuery(u.Fragment[strings.LastIndex(u.Fragment, "?")+1:])
-	if err != nil || q.Get("token") == "" {
-		return "", fmt.Errorf("the first administrator's link in %s has no token", file)
-	}
-	return q.Get("token"), nil
 }

@@ -125,25 +125,11 @@ func inParallel[T any](list []T, fn func(T) error) error {
 	return g.Wait()
 }
 
-// settings makes a router a router and nothing else one, whatever the machine
-// itself is: new namespaces take over its IPv4 settings.
+// settings writes a namespace's kernel settings.
 func settings(n Namespace) error {
-	forward := "0"
-	if n.Forwards() {
-		forward = "1"
-	}
 	return netns.Do(n.Name, func() error {
-		for key, value := range map[string]string{
-			"ipv4/ip_forward":              forward,
-			"ipv6/conf/all/forwarding":     forward,
-			"ipv4/conf/all/rp_filter":      "0",
-			"ipv4/conf/default/rp_filter":  "0",
-			"ipv6/conf/all/accept_ra":      "0",
-			"ipv6/conf/default/accept_ra":  "0",
-			"ipv6/conf/default/accept_dad": "0",
-			"ipv4/ping_group_range":        "0 2147483647",
-		} {
-			if err := os.WriteFile("/proc/sys/net/"+key, []byte(value), 0); err != nil {
+		for key, value := range n.sysctls() {
+			if err := os.WriteFile("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), []byte(value), 0); err != nil {
 				return fmt.Errorf("namespace %s: set %s: %w", n.Name, key, err)
 			}
 		}

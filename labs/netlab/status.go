@@ -74,9 +74,26 @@ func (l *Lab) hubsOf(id inventory.SiteID) int {
 	return len(s.Hubs)
 }
 
+// Lost counts how often a BGP session of a ward or the data centre has ended
+// since its daemon started. A box that does not answer is an error: what it lost
+// is not known.
+func (l *Lab) Lost(ctx context.Context) (int, error) {
+	total := 0
+	err := l.count(ctx, func(s sessionCount) { total += s.lost })
+	return total, err
+}
+
 // established counts the sessions of the wards and of the data centre; a box
 // whose daemons do not answer has none.
 func (l *Lab) established(ctx context.Context) int {
+	total := 0
+	_ = l.count(ctx, func(s sessionCount) { total += s.up })
+	return total
+}
+
+// count visits the sessions of the wards and of the data centre, one instance
+// at a time, and all of them whatever fails.
+func (l *Lab) count(ctx context.Context, visit func(sessionCount)) error {
 	spaces := []string{l.Topology.DC}
 	for _, x := range l.Topology.Sites {
 		if x.Role != inventory.RoleHub {
@@ -84,17 +101,17 @@ func (l *Lab) established(ctx context.Context) int {
 		}
 	}
 	var mu sync.Mutex
-	total := 0
-	_ = inParallel(spaces, func(ns string) error {
+	return inParallel(spaces, func(ns string) error {
 		if !netns.Exists(ns) {
-			return nil
+			return fmt.Errorf("%w: namespace %s", inventory.ErrNotFound, ns)
 		}
-		if _, up, err := l.sessions(ctx, ns); err == nil {
-			mu.Lock()
-			defer mu.Unlock()
-			total += up
+		s, err := l.sessions(ctx, ns)
+		if err != nil {
+			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
+		visit(s)
 		return nil
 	})
-	return total
 }

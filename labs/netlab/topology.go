@@ -146,7 +146,7 @@ const (
 // Service is one listening socket. An unspecified address listens on all of
 // its namespace.
 type Service struct {
-	NS    string          `json:"ns"`
+	NS    string          `json:"ns"`   // empty: of the process that serves
 	Name  string          `json:"name"` // application id, "internet", or "<site>/<segment>"
 	Kind  ServiceKind     `json:"kind"`
 	Proto inventory.Proto `json:"proto"`

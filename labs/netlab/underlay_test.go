@@ -115,9 +115,9 @@ func TestEveryCircuitReachesControllerAndHubs(t *testing.T) {
 			}
 		}
 	}
-	want, _, err := l.sessions(t.Context(), l.Topology.DC)
-	if err != nil || want != 2 {
-		t.Errorf("the data centre's router has %d sessions configured, want 2: %v", want, err)
+	s, err := l.sessions(t.Context(), l.Topology.DC)
+	if err != nil || s.want != 2 {
+		t.Errorf("the data centre's router has %d sessions configured, want 2: %v", s.want, err)
 	}
 }
 

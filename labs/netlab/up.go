@@ -198,7 +198,7 @@ func (l *Lab) admit(ctx context.Context, sites []Site, message string) error {
 		return err
 	}
 	l.say("rolled out")
-	if err := l.Healthy(ctx, time.Minute); err != nil {
+	if err := l.Healthy(ctx, l.patience(time.Minute)); err != nil {
 		return err
 	}
 	l.say("all is well")

@@ -47,6 +47,12 @@ var All = []Scenario{
 	{"ztp", "one more ward of the sample comes by zero-touch provisioning; it stays in the lab", 1, []Step{
 		{"a ward comes", wardComes},
 	}},
+	{"encrypted", "a known payload crosses the wards: seen in their segments, never on their circuits", 1, []Step{
+		{"capture", encrypts},
+	}},
+	{"replace", "a ward's box burns: another one takes its place, the burnt one's disk is worth nothing", 1, []Step{
+		{"the box is replaced", boxReplaced},
+	}},
 	{"steadiness", "nothing happens, and nothing flaps", 1, []Step{
 		{"look", looks},
 	}},
@@ -55,6 +61,9 @@ var All = []Scenario{
 	}},
 	{"restart-agent", "the agent of a ward dies: no packet is lost", 1, []Step{
 		{"the agent dies", agentDies},
+	}},
+	{"upgrade", "a ward's agent is upgraded, then offered a broken one (needs --agent): no packet is lost", 1, []Step{
+		{"a good agent, then a broken one", agentUpgrade},
 	}},
 }
 
@@ -149,6 +158,10 @@ func brownsOut(ctx context.Context, p *play) error {
 	return p.through(ctx, "circuit healed", failover, 8*time.Second, all, func() error { return p.heal(ctx) })
 }
 
+// looksEvery is the pause between two looks: the daemons' own counters see what
+// happens between them.
+const looksEvery = 5 * time.Second
+
 // looks holds the lab to being healthy and the pings to losing nothing.
 func looks(ctx context.Context, p *play) error {
 	all, stop, err := p.watch(ctx, p.wards()...)
@@ -160,7 +173,11 @@ func looks(ctx context.Context, p *play) error {
 	if length == 0 {
 		length = time.Minute
 	}
-	flaps, asked := 0, 0
+	before, err := p.Lab.Lost(ctx)
+	if err != nil {
+		return err
+	}
+	flaps, asked, sessions := 0, 0, 0
 	err = p.through(ctx, "steady", 500*time.Millisecond, 0, all, func() error {
 		for end := time.Now().Add(length); time.Now().Before(end); {
 			s, err := p.Lab.Status(ctx)
@@ -168,11 +185,12 @@ func looks(ctx context.Context, p *play) error {
 				return err
 			}
 			asked++
+			sessions = s.BGP.Want
 			if !s.Healthy {
 				flaps++
 				p.say("  %s", s)
 			}
-			if err := pause(ctx, time.Second); err != nil {
+			if err := pause(ctx, looksEvery); err != nil {
 				return err
 			}
 		}
@@ -181,6 +199,11 @@ func looks(ctx context.Context, p *play) error {
 	if err != nil {
 		return err
 	}
-	p.event(Event{Name: "flaps", Lost: flaps, OK: flaps == 0, Detail: fmt.Sprintf("%d looks in %s", asked, length)})
+	p.event(Event{Name: "always healthy", Lost: flaps, OK: flaps == 0, Detail: fmt.Sprintf("%d looks in %s", asked, length)})
+	after, err := p.Lab.Lost(ctx)
+	if err != nil {
+		return err
+	}
+	p.event(Event{Name: "no session ended", Lost: after - before, OK: after == before, Detail: fmt.Sprintf("of %d, as the routing daemons count", sessions)})
 	return nil
 }

@@ -45,7 +45,7 @@ func Run(ctx context.Context, all []netlab.Service, log *slog.Logger, ready func
 		}
 	}
 	for ns, list := range byNS {
-		err := netns.Do(ns, func() error {
+		err := inside(ns, func() error {
 			for _, s := range list {
 				serve, stop, err := listen(s, names, log)
 				if err != nil {
@@ -78,6 +78,14 @@ func Run(ctx context.Context, all []netlab.Service, log *slog.Logger, ready func
 		return err
 	}
 	return g.Wait()
+}
+
+// inside calls fn in a namespace; "" is this process's own, as in a container.
+func inside(ns string, fn func() error) error {
+	if ns == "" {
+		return fn()
+	}
+	return netns.Do(ns, fn)
 }
 
 // listen opens one socket in the namespace of the calling thread.

@@ -8,9 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,31 +17,11 @@ import (
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/netlab"
 	"github.com/wardnet/wardnet/labs/netlab/netns"
+	"github.com/wardnet/wardnet/labs/netlab/netns/netnstest"
 )
 
-// space makes a namespace with its loopback up.
-func space(t *testing.T) string {
-	t.Helper()
-	if err := netlab.Root(); err != nil {
-		t.Skipf("SKIPPED, no service is tested: %v", err)
-	}
-	ns := "ts" + strconv.Itoa(os.Getpid())
-	ip, err := exec.LookPath("ip")
-	if err != nil {
-		t.Skipf("SKIPPED, no service is tested: %v", err)
-	}
-	if out, err := exec.Command(ip, "netns", "add", ns).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command(ip, "netns", "delete", ns).Run() })
-	if out, err := exec.Command(ip, "-n", ns, "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return ns
-}
-
 func TestEveryKindAnswers(t *testing.T) {
-	ns := space(t)
+	ns := netnstest.Spaces(t, "s")[0]
 	at := func(port uint16) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 	}
@@ -105,8 +82,34 @@ func TestEveryKindAnswers(t *testing.T) {
 	}
 }
 
+// Without a namespace's name it serves where it is, as in a container.
+func TestServesWhereItIs(t *testing.T) {
+	ns := netnstest.Spaces(t, "s")[0]
+	at := netip.MustParseAddrPort("127.0.0.1:7")
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- netns.Do(ns, func() error {
+			return Run(ctx, []netlab.Service{{Name: "here", Kind: netlab.ServiceEcho, Proto: inventory.UDP, Addr: at}},
+				slog.New(slog.DiscardHandler), func() error { close(ready); return nil })
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	if got := ask(t, ns, at.String(), []byte("alo")); string(got) != "alo\nhere" {
+		t.Errorf("echo answers %q", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAPortInUseIsAnError(t *testing.T) {
-	ns := space(t)
+	ns := netnstest.Spaces(t, "s")[0]
 	s := netlab.Service{NS: ns, Name: "a", Kind: netlab.ServiceHTTP, Proto: inventory.TCP, Addr: netip.MustParseAddrPort("127.0.0.1:80")}
 	err := Run(t.Context(), []netlab.Service{s, s}, slog.New(slog.DiscardHandler), func() error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "in use") {
