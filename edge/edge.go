@@ -251,6 +251,9 @@ type State struct {
 	Tunnels  []TunnelState `json:"tunnels"`
 	// LastRevert is the latest commit the device took back; nil: none.
 	LastRevert *Reverted `json:"last_revert,omitempty"`
+	Protocol   int       `json:"protocol,omitempty"` // the agent's [Protocol]
+	Version    string    `json:"version,omitempty"`  // the agent's build; "": unknown
+	Alarms     []string  `json:"alarms,omitempty"`   // what somebody should look at, sorted
 }
 
 // Reverted is a commit that the device took back after it was in force.

@@ -2,10 +2,7 @@ package edge
 
 import (
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,27 +10,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden; read the diff before committing")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (-update to accept)\n--- got\n%s--- want\n%s", path, got, want)
-	}
-}
 
 // ward is a small but complete config.
 func ward() Config {
@@ -80,7 +59,7 @@ func ward() Config {
 }
 
 func TestChangeString(t *testing.T) {
-	golden(t, "first", Diff(Config{}, ward()).String())
+	golden.Check(t, "first", Diff(Config{}, ward()).String())
 
 	want := ward()
 	want.Circuits[0].UpBPS = 200 * inventory.Mbps
@@ -93,9 +72,9 @@ func TestChangeString(t *testing.T) {
 	want.Rules[0].Ports = append(want.Rules[0].Ports, inventory.PortRange{Proto: inventory.UDP, From: 5000, To: 5010})
 	want.Contract.BFD = nil
 	change := Diff(ward(), want)
-	golden(t, "change", change.String()+change.Summary()+"\n"+strings.Join(change.Flaps(), "\n")+"\n")
+	golden.Check(t, "change", change.String()+change.Summary()+"\n"+strings.Join(change.Flaps(), "\n")+"\n")
 
-	golden(t, "last", Diff(ward(), Config{}).String())
+	golden.Check(t, "last", Diff(ward(), Config{}).String())
 }
 
 // What interrupts a session says so, what does not stays silent.

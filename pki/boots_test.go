@@ -1,9 +1,13 @@
 package pki_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -240,5 +244,67 @@ func TestSignedBundle(t *testing.T) {
 	// Enrolled: it stays with its CA, signed or not.
 	if _, err := enrol.Enrol(t.Context(), other.bundle("e-1"), dir); !errors.Is(err, inventory.ErrConflict) {
 		t.Errorf("an enrolled device went over to another CA: %v", err)
+	}
+}
+
+// TestNewerBundle: a bundle of a newer controller has fields this device does
+// not know; the signature covers them, so none can be added, changed or left
+// out on the way.
+func TestNewerBundle(t *testing.T) {
+	a := newAuthority(t, pki.Config{})
+	text, err := json.Marshal(a.bundle("e-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const added = `"beacon":{"every":3, "to":["x"]},`
+	text = bytes.Replace(text, []byte(`"device"`), []byte(added+`"device"`), 1)
+	var newer enrol.Bundle
+	if err := json.Unmarshal(text, &newer); err != nil {
+		t.Fatal(err)
+	}
+	payload, err := newer.Payload()
+	if want := "wardnet-bundle/1\n" + strings.Replace(string(text), ", ", ",", 1); err != nil || string(payload) != want {
+		t.Fatalf("payload %s, %v; want %s", payload, err, want)
+	}
+	if err := newer.Validate(); !errors.Is(err, inventory.ErrInvalid) || !strings.Contains(err.Error(), "not signed") {
+		t.Errorf("unknown fields without a signature: %v", err)
+	}
+	signed, err := a.SignBundle(newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := json.MarshalIndent(signed, "", "  ") // only the fields we know
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := strings.Replace(string(doc), `"device"`, added+"\n  "+`"device"`, 1)
+	for name, tt := range map[string]struct {
+		text string
+		good bool
+	}{
+		"as signed":   {whole, true},
+		"changed":     {strings.Replace(whole, `"every":3`, `"every":4`, 1), false},
+		"left out":    {string(doc), false},
+		"added":       {strings.Replace(whole, "{", `{"more": 1,`, 1), false},
+		"known field": {strings.Replace(whole, `"serial": "SN-e-1"`, `"serial": "SN-e-2"`, 1), false},
+	} {
+		path := filepath.Join(t.TempDir(), "bundle.json")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := enrol.LoadBundle(path)
+		if (err == nil) != tt.good || err != nil && !errors.Is(err, inventory.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !tt.good {
+			continue
+		}
+		if err := b.Verify(a.RootPEM()); err != nil || b.Device != "e-1" {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.EnrolURL = "https://evil.example:9445"
+		if err := b.Verify(""); !errors.Is(err, inventory.ErrInvalid) {
+			t.Errorf("changed after it was read: %v", err)
+		}
 	}
 }

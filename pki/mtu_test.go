@@ -2,6 +2,7 @@ package pki_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,8 +28,11 @@ func inNamespace(t *testing.T, lines ...string) (inside bool) {
 		t.Skip("needs root: a network namespace with a packet filter")
 	}
 	for _, tool := range []string{"ip", "nft", "ethtool"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s: %v", tool, err)
+		switch _, err := exec.LookPath(tool); {
+		case errors.Is(err, exec.ErrNotFound):
+			t.Skipf("needs %s, which is not installed", tool)
+		case err != nil:
+			t.Fatal(err)
 		}
 	}
 	ns := fmt.Sprintf("w5-%d", os.Getpid())

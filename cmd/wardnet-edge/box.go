@@ -12,8 +12,10 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/wardnet/wardnet/edge/agent"
+	"github.com/wardnet/wardnet/edge/host/capacity"
 	"github.com/wardnet/wardnet/edge/host/detour"
 	"github.com/wardnet/wardnet/edge/host/linux"
 	"github.com/wardnet/wardnet/edge/host/probe"
@@ -21,6 +23,7 @@ import (
 	"github.com/wardnet/wardnet/edge/host/shape"
 	"github.com/wardnet/wardnet/edge/host/steer"
 	"github.com/wardnet/wardnet/edge/host/wireguard"
+	"github.com/wardnet/wardnet/edge/tool"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki/enrol"
 )
@@ -30,8 +33,10 @@ type box struct {
 	state     string
 	ports     agent.Ports
 	bundle    *enrol.Bundle // nil: enrolled
+	root      string        // PEM, that bundles must be signed under; "": the bundle's own
 	pathspace string
 	runDir    string
+	metrics   metricsAddr
 	log       *slog.Logger
 }
 
@@ -49,6 +54,17 @@ func (f runFlags) newBox(state string, log *slog.Logger) (box, error) {
 		b.bundle = &bundle
 	}
 	var err error
+	if b.metrics, err = parseMetrics(f.metrics); err != nil {
+		return b, err
+	}
+	if b.root, err = rootOf(f.root); err != nil {
+		return b, err
+	}
+	if b.bundle != nil && b.root != "" {
+		if err := b.bundle.Verify(b.root); err != nil { // before its ports are used
+			return b, err
+		}
+	}
 	if f.ports != "" {
 		b.ports, err = agent.LoadPorts(f.ports)
 	} else {
@@ -72,8 +88,8 @@ func (b box) device() (inventory.DeviceID, error) {
 }
 
 // run is the agent's life on the box until ctx ends. The data plane stays as it
-// is when the agent goes.
-func (b box) run(ctx context.Context) error {
+// is when the agent goes. adjust changes what the agent runs with.
+func (b box) run(ctx context.Context, adjust func(*agent.RunConfig)) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("%w: --host linux changes the machine's network and needs root", inventory.ErrInvalid)
 	}
@@ -101,12 +117,20 @@ func (b box) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	reg := newRegistry()
+	meter, err := capacity.Open(capacity.Config{RunDir: b.runDir, Adjust: queues.Follow, Log: b.log, Reg: reg})
+	if err != nil {
+		return err
+	}
 	var identity atomic.Pointer[enrol.Identity]
 	tunnelsIPsec, err := b.openIPsec(&identity)
 	if err != nil {
 		return err
 	}
-	host, err := linux.Open(ctx, tunnelsIPsec.deps(linux.Deps{Tunnels: tunnels, Prober: prober, Parts: []linux.Part{services, queues}, Leases: services.Leases, Log: b.log}), linux.Config{
+	host, err := linux.Open(ctx, tunnelsIPsec.deps(linux.Deps{
+		Tunnels: tunnels, Prober: prober, Parts: []linux.Part{services, meter, queues}, Leases: services.Leases,
+		Upload: meter.Upload, Log: b.log, Reg: reg,
+	}), linux.Config{
 		Ports: b.ports.Circuits, Pathspace: b.pathspace, RunDir: b.runDir,
 		Key: func() string {
 			if id := identity.Load(); id != nil {
@@ -123,6 +147,8 @@ func (b box) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return prober.Run(ctx) })
 	g.Go(func() error { return host.Run(ctx) })
+	g.Go(func() error { return meter.Run(ctx, host.State) })
+	g.Go(func() error { return b.metrics.serve(ctx, reg, b.log) })
 	g.Go(func() error {
 		tunnels.Supervise(ctx, func() {})
 		return nil
@@ -136,17 +162,27 @@ func (b box) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		return steer.Run(ctx, steer.Deps{Plane: plane, Quality: quality(prober), Detour: tables.Set, Log: b.log})
+		return steer.Run(ctx, steer.Deps{Plane: plane, Quality: quality(prober), Detour: tables.Set, Routed: tables.Main, Log: b.log})
 	})
-	g.Go(func() error {
-		return agent.Run(ctx, agent.RunConfig{
-			Dir: b.state, Bundle: b.bundle, Dial: host.Dial, Log: b.log,
-			Host: func(id *enrol.Identity) (agent.Host, error) {
-				identity.Store(id)
-				return plane, nil
-			},
+	cfg := agent.RunConfig{
+		Dir: b.state, Bundle: b.bundle, Dial: host.Dial, Log: b.log, Enrol: enrol.Client{Root: b.root, Journal: enrol.OpenJournal(b.state)},
+		Services: []func(*grpc.Server){tool.New(host, b.log).Register},
+		Host: func(id *enrol.Identity) (agent.Host, error) {
+			identity.Store(id)
+			return plane, nil
+		},
+	}
+	adjust(&cfg)
+	if _, err := enrol.Load(agent.IdentityDir(b.state)); errors.Is(err, inventory.ErrNotFound) {
+		first, enrolled := context.WithCancel(ctx)
+		defer enrolled()
+		cfg.OnEnrolled = func(*enrol.Identity) { enrolled() }
+		g.Go(func() error {
+			b.watchPorts(first, cfg.Enrol.Journal)
+			return nil
 		})
-	})
+	}
+	g.Go(func() error { return agent.Run(ctx, cfg) })
 	if err := g.Wait(); outer.Err() == nil {
 		return err
 	}

@@ -30,16 +30,20 @@ func (i identity) String() string {
 }
 
 func newEnrol(a *app) *cobra.Command {
-	var path string
+	var path, rootPath string
 	c := &cobra.Command{
 		Use:   "enrol",
 		Short: "Exchange the bundle's one-time token for the device's certificate",
 		Long: `Exchange the bundle's one-time token for the device's certificate.
 
 The keys are made here and never leave the device. A device that is enrolled
-already keeps its identity: enrolling again changes nothing.`,
-		Example: "  wardnet-edge enrol --bundle /media/usb/e-26740.json",
-		Args:    noArgs,
+already keeps its identity: enrolling again changes nothing.
+
+With --root only a bundle that the controller of that root signed is taken, so
+that nobody who writes the file can lead the device elsewhere.`,
+		Example: `  wardnet-edge enrol --bundle /media/usb/e-26740.json
+  wardnet-edge enrol --bundle /media/usb/e-26740.json --root /etc/wardnet-edge/root.pem`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := a.logger(c)
 			if err != nil {
@@ -52,6 +56,10 @@ already keeps its identity: enrolling again changes nothing.`,
 			if err != nil {
 				return err
 			}
+			root, err := rootOf(rootPath)
+			if err != nil {
+				return err
+			}
 			dir := agent.IdentityDir(a.state)
 			if err := (disk.OS{}).MkdirAll(dir); err != nil {
 				return fmt.Errorf("make state directory: %w", err)
@@ -61,7 +69,7 @@ already keeps its identity: enrolling again changes nothing.`,
 				return err
 			}
 			defer release()
-			id, err := enrol.Client{Log: log}.Enrol(c.Context(), bundle, dir)
+			id, err := enrol.Client{Log: log, Root: root, Journal: enrol.OpenJournal(a.state)}.Enrol(c.Context(), bundle, dir)
 			if err != nil {
 				return err
 			}
@@ -69,5 +77,6 @@ already keeps its identity: enrolling again changes nothing.`,
 		},
 	}
 	c.Flags().StringVar(&path, "bundle", "", "enrolment bundle, readable by its owner alone (required)")
+	c.Flags().StringVar(&rootPath, "root", "", "root certificate given to the device beforehand")
 	return c
 }

@@ -68,7 +68,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&a.state, "state", "/var/lib/wardnet-edge", "state directory of the device")
 	f.BoolVar(&a.json, "json", false, "write JSON")
 	f.StringVar(&a.level, "log-level", "info", "debug, info, warn or error")
-	root.AddCommand(newEnrol(a), newRun(a), newStatus(a), newWG(a))
+	root.AddCommand(newEnrol(a), newRun(a), newStatus(a), newVersion(a), newWG(a))
 	return root
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/wardnet/wardnet/edge/agent"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/sim"
 	"github.com/wardnet/wardnet/pki/enrol"
@@ -26,8 +28,9 @@ func (s started) String() string {
 
 // runFlags are the flags of run.
 type runFlags struct {
-	host, bundle             string
+	host, bundle, root       string
 	ports, pathspace, runDir string // linux
+	metrics                  string // linux
 	edges, device, control   string // simulated
 	seed                     uint64
 }
@@ -40,7 +43,9 @@ func newRun(a *app) *cobra.Command {
 		Long: `Run the agent in the foreground until SIGINT or SIGTERM.
 
 It enrols when there is no identity yet, puts the last confirmed configuration
-in force without waiting for the controller, and then stays connected to it.
+in force without waiting for the controller, and then stays connected to it. The
+controller may replace the agent's binary: a signed one runs from the state
+directory, in the same process, and the one that was started is its fallback.
 
 The host "linux" is this machine: its interfaces, routes, packet filter, FRR and
 WireGuard. It works in the network namespace it is started in. Until it has a
@@ -56,6 +61,7 @@ The host "simulated" is a computed data plane for labs: no tunnel packet is
 sent, and the device reports the platform "simulated-edge". Its circuits come
 from the file given with --edges; see wardnet lab sim.`,
 		Example: `  wardnet-edge run --bundle /media/usb/e-26740.json --ports /etc/wardnet-edge/ports.json
+  wardnet-edge run --metrics unix:/run/wardnet-edge/metrics.sock
   wardnet-edge run --host simulated --edges edges.json --device e-26740 --state /tmp/e-26740`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -76,29 +82,31 @@ from the file given with --edges; see wardnet lab sim.`,
 				if err != nil {
 					return err
 				}
-				if err := a.print(c, started{Device: device, Host: kind, State: a.state}); err != nil {
-					return err
-				}
-				return b.run(c.Context())
+				tell := func() error { return a.print(c, started{Device: device, Host: kind, State: a.state}) }
+				return a.live(c.Context(), log, tell, b.run)
 			}
 			e, err := f.edge()
 			if err != nil {
 				return err
 			}
 			e.Dir = a.state
-			if err := a.print(c, started{Device: e.Device, Host: kind, State: a.state, Control: f.control}); err != nil {
-				return err
+			tell := func() error {
+				return a.print(c, started{Device: e.Device, Host: kind, State: a.state, Control: f.control})
 			}
-			return sim.Run(c.Context(), sim.Config{Edges: []sim.Edge{e}, StateDir: a.state, Seed: f.seed, Control: f.control, Log: log})
+			return a.live(c.Context(), log, tell, func(ctx context.Context, adjust func(*agent.RunConfig)) error {
+				return sim.Run(ctx, sim.Config{Edges: []sim.Edge{e}, StateDir: a.state, Seed: f.seed, Control: f.control, Log: log, Adjust: adjust})
+			})
 		},
 	}
 	c.Flags().StringVar(&f.host, "host", "", `data plane: "linux" (default for root without --edges) or "simulated"`)
 	c.Flags().StringVar(&f.ports, "ports", "", "linux: file with the WAN ports of the first boot; default those of the bundle")
 	c.Flags().StringVar(&f.pathspace, "frr-pathspace", "", "linux: name of an FRR instance of its own (FRR's -N); default the system's")
 	c.Flags().StringVar(&f.runDir, "run-dir", "/run/wardnet-edge", "linux: directory for what a boot may forget, root's alone")
+	c.Flags().StringVar(&f.metrics, "metrics", "", "linux: serve the agent's own metrics at unix:PATH or at a port of the loopback; default nowhere")
 	c.Flags().StringVar(&f.edges, "edges", "", "simulated: file with the device's circuits (required)")
 	c.Flags().StringVar(&f.device, "device", "", "simulated: which device of the file; not needed when it has one only")
 	c.Flags().StringVar(&f.bundle, "bundle", "", "enrolment bundle, for a device that is not enrolled")
+	c.Flags().StringVar(&f.root, "root", "", "root certificate given to the device beforehand: only a bundle signed under it is taken")
 	c.Flags().StringVar(&f.control, "control", "", "simulated: unix socket for injecting faults")
 	c.Flags().Uint64Var(&f.seed, "seed", 1, "simulated: of the traffic")
 	return c
@@ -127,5 +135,9 @@ func (f runFlags) edge() (sim.Edge, error) {
 		}
 		e.Bundle = &b
 	}
-	return e, nil
+	root, err := rootOf(f.root)
+	if err == nil && e.Bundle != nil && root != "" {
+		err = e.Bundle.Verify(root)
+	}
+	return e, err
 }

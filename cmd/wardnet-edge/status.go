@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/agent"
 	"github.com/wardnet/wardnet/edge/agent/disk"
+	"github.com/wardnet/wardnet/edge/upgrade"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki/enrol"
 )
@@ -28,6 +30,38 @@ type status struct {
 	LastRevert *edge.Reverted `json:"last_revert,omitempty"`
 	Epoch      uint64         `json:"credentials_epoch"`
 	Peers      int            `json:"peers"`
+	// Agent is what the journal of binaries says: the confirmed slot, what is on
+	// trial, and what was taken back last.
+	Agent binaries `json:"agent"`
+}
+
+type binaries struct {
+	Slot    string           `json:"slot"`              // confirmed: "base", "a" or "b"
+	Version string           `json:"version,omitempty"` // of a or b
+	Try     *upgrade.Try     `json:"try,omitempty"`
+	Failed  *upgrade.Failure `json:"failed,omitempty"`
+}
+
+func binariesOf(j upgrade.Journal) binaries {
+	b := binaries{Slot: cmp.Or(j.Current, upgrade.Base), Try: j.Try, Failed: j.Failed}
+	b.Version = j.Slots[b.Slot].Release.Version
+	return b
+}
+
+func (b binaries) String() string {
+	text := "slot " + b.Slot
+	if b.Slot == upgrade.Base {
+		text = "the one that came with the box"
+	} else if b.Version != "" {
+		text += ", version " + b.Version
+	}
+	if t := b.Try; t != nil {
+		text += fmt.Sprintf("\n             on trial: version %s, commit %s, %s from %s", t.Version, t.Commit, t.Revert, t.At.Format(time.RFC3339))
+	}
+	if f := b.Failed; f != nil {
+		text += fmt.Sprintf("\n             taken back: version %s, at %s: %s", f.Version, f.At.Format(time.RFC3339), f.Why)
+	}
+	return text
 }
 
 type pending struct {
@@ -44,6 +78,7 @@ func (s status) String() string {
 		fmt.Fprintln(&b, s.Identity)
 	}
 	fmt.Fprintf(&b, "agent        %s\n", map[bool]string{true: "running", false: "not running"}[s.Running])
+	fmt.Fprintf(&b, "binary       %s\n", s.Agent)
 	if s.Revision == 0 {
 		b.WriteString("revision     none\n")
 	} else {
@@ -98,6 +133,9 @@ func readStatus(path string) (status, error) {
 	if p := state.Pending; p != nil {
 		s.Pending = &pending{ID: p.ID, Revision: p.Want.Revision, Deadline: p.Deadline.UTC()}
 	}
+	journal, err := upgrade.Peek(path)
+	errs = append(errs, err)
+	s.Agent = binariesOf(journal)
 	s.Running, err = disk.Locked(path)
 	errs = append(errs, err)
 	return s, errors.Join(errs...)

@@ -31,6 +31,15 @@ type Deps struct {
 	// Keys returns the pinned revision keys, by key id.
 	Keys func() map[string]crypto.PublicKey
 	Log  *slog.Logger
+
+	Version string // of the build, optional
+	// Hold refuses new configurations while it answers an error, nil: never. A
+	// binary on trial asks for it: the one it may give way to must understand
+	// what is in force.
+	Hold func() error
+	// Strict makes New fail where it would start without a stored configuration
+	// because it does not trust it.
+	Strict bool
 }
 
 // Agent is one device's agent. Its methods are safe for concurrent use.
@@ -49,8 +58,9 @@ type Agent struct {
 
 // view is what readers see of the state; a read never waits for an Apply.
 type view struct {
-	state commit.State
-	tree  *tree
+	state  commit.State
+	trying edge.CommitID // being put in force now
+	tree   *tree
 }
 
 // New loads the state directory and puts the last confirmed configuration in
@@ -65,13 +75,16 @@ func New(ctx context.Context, deps Deps) (*Agent, error) {
 	a := &Agent{deps: deps, woken: make(chan struct{}), ticks: make(chan struct{}, 1)}
 	state, err := deps.Dir.Load()
 	switch {
-	case errors.Is(err, disk.ErrDamaged):
+	case errors.Is(err, disk.ErrDamaged) && !deps.Strict:
 		deps.Log.ErrorContext(ctx, "state is damaged", "err", err)
 	case err != nil:
 		return nil, fmt.Errorf("start agent: %w", err)
 	}
 	if run := state.Running; run.Revision != 0 {
 		if err := a.check(run); err != nil {
+			if deps.Strict {
+				return nil, fmt.Errorf("start agent: the configuration in force, revision %d, is not one for this version: %w", run.Revision, err)
+			}
 			deps.Log.ErrorContext(ctx, "stored configuration is not trusted", "rev", run.Revision, "err", err)
 			state.Running = edge.Signed{}
 		}
@@ -90,6 +103,9 @@ func (a *Agent) Loop(ctx context.Context) {
 	watch := a.deps.Host.Watch(ctx)
 	second := time.NewTimer(time.Second)
 	defer second.Stop()
+	look := time.NewTicker(alarmPause)
+	defer look.Stop()
+	said := a.alarm(ctx, nil)
 	for {
 		waiting := a.tick(ctx)
 		var timer <-chan time.Time
@@ -101,6 +117,8 @@ func (a *Agent) Loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer:
+		case <-look.C:
+			said = a.alarm(ctx, said)
 		case <-a.ticks:
 		case _, ok := <-watch:
 			if !ok {

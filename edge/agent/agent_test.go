@@ -284,3 +284,41 @@ func TestRestartOnRealFiles(t *testing.T) {
 		t.Errorf("an untrusted config is in force: revision %d", got)
 	}
 }
+
+// slow is a host whose Apply takes until it is let go.
+type slow struct {
+	*ram
+	under chan struct{} // closed when Apply is under way
+	let   chan struct{}
+}
+
+func (s slow) Apply(ctx context.Context, c edge.Config, k edge.Credentials) error {
+	if c.Device != "" { // not the empty one of the start
+		close(s.under)
+		<-s.let
+	}
+	return s.ram.Apply(ctx, c, k)
+}
+
+// A controller that got no answer in time asks what is pending: it must hear of
+// the commit that is still being put in force.
+func TestPendingWhileItIsPutInForce(t *testing.T) {
+	s := newSigner(t)
+	host := slow{&ram{}, make(chan struct{}), make(chan struct{})}
+	a := newAgent(t, s, host, disk.OS{}, t.TempDir())
+	done := make(chan error, 1)
+	go func() { done <- a.Try(t.Context(), "commit-1", s.doc(t, 1), time.Minute) }()
+	<-host.under
+	during, err := a.State(t.Context())
+	if err != nil || during.Pending != "commit-1" || during.Revision != 0 {
+		t.Errorf("while it is put in force: pending %q, revision %d, %v", during.Pending, during.Revision, err)
+	}
+	close(host.let)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	after, err := a.State(t.Context())
+	if err != nil || after.Pending != "commit-1" || after.Revision != 1 {
+		t.Errorf("then: pending %q, revision %d, %v", after.Pending, after.Revision, err)
+	}
+}

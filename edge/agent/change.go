@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,6 +22,11 @@ func (a *Agent) Try(ctx context.Context, id edge.CommitID, want edge.Signed, rol
 	if st, err := a.state.Try(t, time.Now()); err != nil || !st.Apply { // refused, or nothing to do
 		return err
 	}
+	if hold := a.deps.Hold; hold != nil {
+		if err := hold(); err != nil {
+			return fmt.Errorf("%w: %w", commit.ErrNotYet, err)
+		}
+	}
 	if err := a.deps.Host.Validate(ctx, want.Config); err != nil {
 		return fmt.Errorf("validate revision %d: %w", want.Revision, err)
 	}
@@ -29,8 +35,18 @@ func (a *Agent) Try(ctx context.Context, id edge.CommitID, want edge.Signed, rol
 	if err != nil {
 		return err
 	}
+	a.trying(id)
+	defer a.trying("")
 	a.deps.Log.InfoContext(ctx, "trying configuration", "rev", want.Revision, "commit", id, "rollback", rollback)
 	return a.change(ctx, st)
+}
+
+// trying lets readers see the commit that is being put in force: a controller
+// whose call went unanswered must find it, and not send another.
+func (a *Agent) trying(id edge.CommitID) {
+	a.viewMu.Lock()
+	defer a.viewMu.Unlock()
+	a.view.trying = id
 }
 
 // change carries out st and sets the loop ticking; a.mu is held.
@@ -82,15 +98,17 @@ func (a *Agent) Extend(ctx context.Context, id edge.CommitID, rollback time.Dura
 }
 
 // Admit puts a credential set in force. It is stored first and never rolled
-// back; when the host refuses it the agent keeps trying.
+// back; when the host refuses it the agent keeps trying. Of a set older than
+// [EpochLife] a hub takes what it lacks, and the error names who is new in it.
 func (a *Agent) Admit(ctx context.Context, c edge.Credentials) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	c, late := admissible(a.state.Active().Config.Role, a.state.Credentials, c, time.Now())
 	st, err := a.state.Admit(c)
 	if err != nil {
 		return err
 	}
-	return a.change(ctx, st)
+	return errors.Join(a.change(ctx, st), errLate(c, late))
 }
 
 // Running returns the document in force, on trial or confirmed; revision 0:
@@ -103,9 +121,11 @@ func (a *Agent) State(ctx context.Context) (edge.State, error) {
 	if err != nil {
 		return edge.State{}, fmt.Errorf("read host state: %w", err)
 	}
-	s := a.look().state
+	v := a.look()
+	s := v.state
 	run := s.Active()
-	st := edge.State{At: h.At.UTC(), Revision: run.Revision, Hash: run.Hash, Epoch: s.Credentials.Epoch, LastRevert: s.LastRevert}
+	st := edge.State{At: h.At.UTC(), Revision: run.Revision, Hash: run.Hash, Epoch: s.Credentials.Epoch, LastRevert: s.LastRevert, Protocol: edge.Protocol, Version: a.deps.Version, Alarms: a.Alarms()}
+	st.Pending = v.trying
 	if s.Pending != nil {
 		st.Pending = s.Pending.ID
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/edge/agent/commit"
 )
 
 // link is what the agent knows of its management channel.
@@ -36,6 +37,20 @@ func (l *link) holds(since time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.up || l.at.After(since)
+}
+
+// Held are the items of the health contract in force, and the channel's, that
+// hold now; the channel's also when it came up after since.
+func (a *Agent) Held(ctx context.Context, since time.Time) []string {
+	return commit.Held(a.Running().Config.Contract, a.holding(ctx, since))
+}
+
+// Pending is the commit on trial; "": none.
+func (a *Agent) Pending() edge.CommitID {
+	if p := a.look().state.Pending; p != nil {
+		return p.ID
+	}
+	return ""
 }
 
 // failing are the contract items on trial that do not hold now; a host that

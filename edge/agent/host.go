@@ -57,6 +57,9 @@ type CircuitState struct {
 	Name     string
 	Up       bool // passes traffic
 	Counters Counters
+	// UploadBPS is what the circuit was measured to carry upwards, bit/s; 0: it
+	// was not measured lately.
+	UploadBPS uint64
 }
 
 // TunnelState is one tunnel as observed.

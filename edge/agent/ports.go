@@ -24,14 +24,20 @@ const portsFile = "ports.json"
 
 // LoadPorts reads a file of ports; all faults at once, wrapping
 // [inventory.ErrInvalid].
-func LoadPorts(path string) (Ports, error) {
+func LoadPorts(path string) (Ports, error) { return loadPorts(path, true) }
+
+// loadPorts refuses unknown fields when strict: in a file that a person wrote
+// they are mistakes, in one that a newer agent kept they are not.
+func loadPorts(path string, strict bool) (Ports, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Ports{}, fmt.Errorf("%w: WAN ports: %w", inventory.ErrInvalid, err)
 	}
 	var p Ports
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
+	if strict {
+		d.DisallowUnknownFields()
+	}
 	if err := d.Decode(&p); err != nil {
 		return Ports{}, fmt.Errorf("%w: WAN ports %s: %w", inventory.ErrInvalid, path, err)
 	}
@@ -49,7 +55,7 @@ func KeptPorts(state string, b *enrol.Bundle) (Ports, error) {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			return Ports{}, nil
 		}
-		return LoadPorts(path)
+		return loadPorts(path, false)
 	}
 	var p Ports
 	for _, c := range b.Ports {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/wardnet/wardnet/edge/agent/disk"
 	"github.com/wardnet/wardnet/edge/channel"
@@ -40,8 +41,15 @@ type RunConfig struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Enrol enrols and renews, with Dial and Log where it has none of its own.
 	Enrol enrol.Client
-	Log   *slog.Logger
+	// Services put what the device serves beside gNMI on the management channel.
+	Services []func(*grpc.Server)
+	Log      *slog.Logger
 
+	Version string       // see [Deps]
+	Hold    func() error // see [Deps]
+	Strict  bool         // see [Deps]
+
+	OnAgent      func(*Agent)          // optional, before it serves
 	OnEnrolled   func(*enrol.Identity) // optional, before the first configuration
 	OnUp, OnDown func()                // optional: the management channel
 }
@@ -70,9 +78,12 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	if err != nil {
 		return fmt.Errorf("start host of %s: %w", id.Device(), err)
 	}
-	a, err := New(ctx, Deps{Device: id.Device(), Host: host, Dir: dir, Keys: pinned(id), Log: cfg.Log})
+	a, err := New(ctx, Deps{Device: id.Device(), Host: host, Dir: dir, Keys: pinned(id), Log: cfg.Log, Version: cfg.Version, Hold: cfg.Hold, Strict: cfg.Strict})
 	if err != nil {
 		return err
+	}
+	if cfg.OnAgent != nil {
+		cfg.OnAgent(a)
 	}
 	server, _, err := net.SplitHostPort(id.Channel())
 	if err != nil {
@@ -101,7 +112,12 @@ func Run(ctx context.Context, cfg RunConfig) error {
 			},
 			TLS:        id.TLS,
 			ServerName: server,
-			Register:   a.Register,
+			Register: func(s *grpc.Server) {
+				a.Register(s)
+				for _, add := range cfg.Services {
+					add(s)
+				}
+			},
 			Log:        cfg.Log.With("device", id.Device()),
 			OnUp:       func() { a.Channel(true); call(cfg.OnUp) },
 			OnDown:     func() { a.Channel(false); call(cfg.OnDown) },

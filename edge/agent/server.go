@@ -207,7 +207,8 @@ func commitOf(exts []*gnmi_ext.Extension) (*gnmi_ext.Commit, error) {
 	return found, nil
 }
 
-// decode reads a JSON document strictly.
+// decode reads a JSON document strictly: what the controller signed is obeyed
+// whole or not at all.
 func decode(val *gnmi.TypedValue, into any) error {
 	b := val.GetJsonIetfVal()
 	if b == nil {
@@ -218,7 +219,11 @@ func decode(val *gnmi.TypedValue, into any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	err := dec.Decode(into)
+	if err != nil && json.Unmarshal(b, into) == nil { // only strictness refuses it
+		return fmt.Errorf("%w: the document is of a newer controller (%w), and this agent speaks protocol %d; upgrade the agent", inventory.ErrInvalid, err, edge.Protocol)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: decode the document: %w", inventory.ErrInvalid, err)
 	}
 	return nil

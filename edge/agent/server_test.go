@@ -78,6 +78,9 @@ func TestSetRefusals(t *testing.T) {
 	b, _ := json.Marshal(good)
 	_ = json.Unmarshal(b, &loose)
 	loose["surprise"] = 1
+	var deep map[string]any
+	_ = json.Unmarshal(b, &deep)
+	deep["config"].(map[string]any)["shield"] = true
 	part := replaceDoc(t, good)
 	part[0].Path.Elem = []*gnmi.PathElem{{Name: "config"}}
 	creds := replaceDoc(t, edge.Credentials{Epoch: 1})
@@ -93,7 +96,8 @@ func TestSetRefusals(t *testing.T) {
 		"nothing":              {&gnmi.SetRequest{Extension: start("a")}, codes.InvalidArgument, "exactly one"},
 		"delete":               {&gnmi.SetRequest{Delete: []*gnmi.Path{{Origin: OriginConfig}}, Extension: start("a")}, codes.InvalidArgument, "exactly one"},
 		"a part":               {&gnmi.SetRequest{Replace: part, Extension: start("a")}, codes.InvalidArgument, "whole documents"},
-		"unknown field":        {&gnmi.SetRequest{Replace: replaceDoc(t, loose), Extension: start("a")}, codes.InvalidArgument, "surprise"},
+		"unknown field":        {&gnmi.SetRequest{Replace: replaceDoc(t, loose), Extension: start("a")}, codes.InvalidArgument, `"surprise"), and this agent speaks protocol 1; upgrade the agent`},
+		"unknown config field": {&gnmi.SetRequest{Replace: replaceDoc(t, deep), Extension: start("a")}, codes.InvalidArgument, "upgrade the agent"},
 		"older revision":       {&gnmi.SetRequest{Replace: replaceDoc(t, r.doc(t, 4)), Extension: start("a")}, codes.FailedPrecondition, "older than confirmed revision 5"},
 		"confirm of nothing":   {&gnmi.SetRequest{Extension: ext(&gnmi_ext.Commit{Id: "x", Action: &gnmi_ext.Commit_Confirm{}})}, codes.FailedPrecondition, `"x"`},
 		"confirm with content": {&gnmi.SetRequest{Replace: replaceDoc(t, good), Extension: ext(&gnmi_ext.Commit{Id: "x", Action: &gnmi_ext.Commit_Confirm{}})}, codes.InvalidArgument, "no operation"},
@@ -147,7 +151,7 @@ func TestGetLeaves(t *testing.T) {
 		"one neighbour":        {path(OriginOpenConfig, elem("network-instances"), elem("network-instance"), elem("protocols"), elem("protocol"), elem("bgp"), elem("neighbors"), elem("neighbor", "neighbor-address", "172.18.1.0")), 1},
 		"BFD":                  {path(OriginOpenConfig, elem("bfd"), elem("interfaces"), elem("interface", "id", "c-1--hub-1")), 1},
 		"probes of one tunnel": {path(OriginState, elem("tunnels"), elem("tunnel", "name", "c-1--hub-1")), 3},
-		"device":               {path(OriginState, elem("device"), elem("state")), 4},
+		"device":               {path(OriginState, elem("device"), elem("state")), 5},
 	} {
 		resp, err := r.Get(t.Context(), &gnmi.GetRequest{Path: []*gnmi.Path{tt.path}, Encoding: gnmi.Encoding_PROTO})
 		if err != nil {
@@ -267,7 +271,7 @@ func TestSubscribeOnceAndRefusals(t *testing.T) {
 	next := r.stream(t, &gnmi.SubscriptionList{Mode: gnmi.SubscriptionList_ONCE, Subscription: []*gnmi.Subscription{
 		sub(gnmi.SubscriptionMode_TARGET_DEFINED, OriginState, "device"),
 	}})
-	if got := next(); !slices.Contains(got, "config-hash[]="+r.doc(t, 1).Hash) || len(got) != 4 {
+	if got := next(); !slices.Contains(got, "config-hash[]="+r.doc(t, 1).Hash) || len(got) != 5 {
 		t.Errorf("once: %v", got)
 	}
 	short := sub(gnmi.SubscriptionMode_SAMPLE, OriginOpenConfig, "interfaces")

@@ -262,6 +262,7 @@ func (a *Agent) snapshot(ctx context.Context) (snapshot, error) {
 	}
 	s := snapshot{
 		view:     a.look(),
+		alarms:   a.Alarms(),
 		host:     h,
 		circuits: make(map[string]*CircuitState, len(h.Circuits)),
 		tunnels:  make(map[string]*TunnelState, len(h.Tunnels)),

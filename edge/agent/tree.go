@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/openconfig/gnmi/proto/gnmi"
 
@@ -58,6 +59,7 @@ type tree struct {
 // snapshot is the device at one instant.
 type snapshot struct {
 	view
+	alarms   []string
 	host     HostState
 	circuits map[string]*CircuitState
 	tunnels  map[string]*TunnelState
@@ -92,12 +94,23 @@ var schema = slices.Concat(
 			names: []string{"segments", "segment", "state", "leases"},
 			value: func(s snapshot, kind string) any { return leases(s.host.Leases[inventory.SegmentKind(kind)]) },
 		},
+		{
+			origin: OriginState, object: perCircuit, counter: true,
+			names: []string{"circuits", "circuit", "state", "upload-bps"},
+			value: func(s snapshot, name string) any {
+				if c, ok := s.circuits[name]; ok && c.UploadBPS > 0 {
+					return c.UploadBPS
+				}
+				return nil
+			},
+		},
 		probeNode("loss-ratio", func(p Probe) any { return p.LossRatio }),
 		probeNode("latency-ms", func(p Probe) any { return known(p, p.LatencyMS) }),
 		probeNode("jitter-ms", func(p Probe) any { return known(p, p.JitterMS) }),
 		deviceNode("config-hash", func(s snapshot) any { return s.state.Active().Hash }),
 		deviceNode("revision", func(s snapshot) any { return s.state.Active().Revision }),
 		deviceNode("epoch", func(s snapshot) any { return s.state.Credentials.Epoch }),
+		deviceNode("alarms", func(s snapshot) any { return strings.Join(s.alarms, " ") }),
 		deviceNode("platform", func(s snapshot) any { return string(s.host.Platform) }),
 	},
 )
@@ -201,7 +214,7 @@ func newTree(run edge.Signed) *tree {
 		}
 	}
 	for _, c := range run.Config.Circuits {
-		t.addObject(perCircuit, leaf{name: c.Name, key: c.Name}, keyed("interface", "name", c.Name))
+		t.addObject(perCircuit, leaf{name: c.Name, key: c.Name}, keyed("interface", "name", c.Name), keyed("circuit", "name", c.Name))
 	}
 	for _, w := range run.Config.Tunnels {
 		t.addObject(perTunnel, leaf{name: w.Name, key: w.Name},

@@ -92,11 +92,16 @@ func (d *Driver) Running(ctx context.Context) (edge.Signed, error) {
 	return s, nil
 }
 
-// State returns operational facts, at most a second old.
+// State returns operational facts, at most a second old. An agent whose
+// protocol is too far from ours is refused with an [*edge.ProtocolError], which
+// is before any push: [Driver.Pending] comes first.
 func (d *Driver) State(ctx context.Context) (edge.State, error) {
 	var s edge.State
 	if err := d.get(ctx, "read state", originState, gnmi.GetRequest_STATE, &s); err != nil {
 		return edge.State{}, err
+	}
+	if err := s.CheckProtocol(); err != nil {
+		return edge.State{}, fmt.Errorf("read state: %w", err)
 	}
 	return s, nil
 }

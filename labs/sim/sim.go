@@ -18,7 +18,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/wardnet/wardnet/edge/agent"
+	"github.com/wardnet/wardnet/edge/tool"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/simhost"
 	"github.com/wardnet/wardnet/pki/enrol"
@@ -149,6 +152,8 @@ type Config struct {
 	Ramp     time.Duration
 	HalfOpen time.Duration // see simhost.Config
 	Log      *slog.Logger
+	// Adjust, optional, changes what an edge runs with, before it does.
+	Adjust func(*agent.RunConfig)
 }
 
 // fleet is a running simulator.
@@ -216,15 +221,20 @@ func (f *fleet) live(ctx context.Context, e Edge, pause time.Duration) error {
 	if dir == "" {
 		dir = filepath.Join(f.cfg.StateDir, string(e.Device))
 	}
-	err := agent.Run(ctx, agent.RunConfig{
+	run := agent.RunConfig{
 		Dir: dir, Bundle: e.Bundle, Log: f.cfg.Log,
+		Services: []func(*grpc.Server){tool.Absent("a simulated edge sends no packet; the tools run on a real one")},
 		Host: func(id *enrol.Identity) (agent.Host, error) {
 			return f.under.Host(e.Device, id.WireGuardPublicKey)
 		},
 		OnEnrolled: func(*enrol.Identity) { f.enrolled.Add(1) },
 		OnUp:       func() { f.connected.Add(1) },
 		OnDown:     func() { f.connected.Add(-1) },
-	})
+	}
+	if f.cfg.Adjust != nil {
+		f.cfg.Adjust(&run)
+	}
+	err := agent.Run(ctx, run)
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}

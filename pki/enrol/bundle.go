@@ -37,6 +37,10 @@ type Bundle struct {
 	// PEM. Both fields are empty in a bundle put together by hand.
 	Signer    string `json:"signer,omitempty"`
 	Signature []byte `json:"signature,omitempty"` // ASN.1 ECDSA P-256 over SHA-256 of [Bundle.Payload]
+
+	// newer is what was signed, for a bundle of a newer controller that has
+	// fields we do not know; empty for others.
+	newer string
 }
 
 // Port is a WAN circuit as the device runs it before it has a configuration,
@@ -51,10 +55,10 @@ type Port struct {
 	MTU        int                   `json:"mtu"`                  // bytes
 }
 
-// Payload is what the signature covers.
+// Payload is what the signature covers: all fields but the signer's, those of a
+// newer controller included.
 func (b Bundle) Payload() ([]byte, error) {
-	b.Signer, b.Signature = "", nil
-	text, err := json.Marshal(b)
+	text, err := b.signed()
 	if err != nil {
 		return nil, fmt.Errorf("enrolment bundle: %w", err)
 	}
@@ -148,7 +152,7 @@ func (b Bundle) Validate() error {
 	if b.RootPEM != "" {
 		if _, err := TrustDomain([]byte(b.RootPEM)); err != nil {
 			errs = append(errs, fmt.Errorf("enrolment bundle: root_pem: %w", err))
-		} else if len(b.Signature) > 0 || b.Signer != "" || len(b.Ports) > 0 {
+		} else if len(b.Signature) > 0 || b.Signer != "" || len(b.Ports) > 0 || b.newer != "" {
 			if err := b.Verify(""); err != nil {
 				errs = append(errs, err)
 			}

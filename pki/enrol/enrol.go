@@ -75,8 +75,9 @@ func TimePayload(csrHash string, at time.Time) []byte {
 	return fmt.Appendf(nil, "wardnet-time/1\n%s\n%s\n", csrHash, at.UTC().Format(time.RFC3339Nano))
 }
 
-// DecodeRequest reads one Request; unknown fields, trailing data, empty fields
-// and bodies over [MaxBody] are refused with [inventory.ErrInvalid].
+// DecodeRequest reads one Request; trailing data, empty fields and bodies over
+// [MaxBody] are refused with [inventory.ErrInvalid]. Fields we do not know are
+// left out: a newer agent may tell more.
 func DecodeRequest(r io.Reader) (Request, error) {
 	var q Request
 	if err := decode(r, &q); err != nil {
@@ -92,7 +93,7 @@ func DecodeRequest(r io.Reader) (Request, error) {
 	return q, nil
 }
 
-// DecodeRenewRequest reads one RenewRequest as strictly as [DecodeRequest].
+// DecodeRenewRequest reads one RenewRequest as [DecodeRequest] does.
 func DecodeRenewRequest(r io.Reader) (RenewRequest, error) {
 	var q RenewRequest
 	if err := decode(r, &q); err != nil {
@@ -113,7 +114,6 @@ func decode(r io.Reader, into any) error {
 		return fmt.Errorf("%w: body is over %d bytes", inventory.ErrInvalid, MaxBody)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		// Not %w: the text of a JSON error may hold a piece of the token.
 		return fmt.Errorf("%w: body is not the expected JSON object", inventory.ErrInvalid)

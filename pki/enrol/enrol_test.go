@@ -3,6 +3,7 @@ package enrol
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -42,7 +43,7 @@ func FuzzDecodeRequest(f *testing.F) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for body, want := range map[string]string{
-		"": "JSON", "{}": "token is missing", `{"token":"secret-value"`: "JSON", `{"unknown":1}`: "JSON",
+		"": "JSON", "{}": "token is missing", `{"token":"secret-value"`: "JSON", `{"unknown":1}`: "token is missing",
 		`{"token":"t","serial":"s","csr":"c","wireguard_public_key":"w"}{}`: "after the JSON object",
 		strings.Repeat(" ", MaxBody+1):                                      "over",
 	} {
@@ -53,6 +54,36 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	if _, err := DecodeRenewRequest(strings.NewReader(`{"csr":"c"}`)); !errors.Is(err, inventory.ErrInvalid) {
 		t.Errorf("a renewal without a WireGuard key gave %v", err)
+	}
+}
+
+// A newer agent's requests are taken: what they tell beyond our fields is left
+// out.
+func TestDecodeLeavesOutWhatItDoesNotKnow(t *testing.T) {
+	q, err := DecodeRequest(strings.NewReader(`{"token":"t","tpm":{"quote":"x"},"serial":"s","csr":"c","wireguard_public_key":"w","timeline":[{"step":"ports","state":"passed","weather":"rain"}]}`))
+	if err != nil || q.Serial != "s" || len(q.Timeline) != 1 || q.Timeline[0].Name != StepPorts {
+		t.Errorf("%+v, %v", q, err)
+	}
+	r, err := DecodeRenewRequest(strings.NewReader(`{"csr":"c","wireguard_public_key":"w","tpm":1}`))
+	if err != nil || r.CSR != "c" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// An older agent reads a newer controller's answer; a purpose it has no key of
+// is pinned with the first answer that brings one, what it has stays.
+func TestTakePinsNewPurposes(t *testing.T) {
+	var r Response
+	if err := json.Unmarshal([]byte(`{"certificate":"2","hub_pins":["other"],"keys":{"revision":["evil"],"agent-binary":["k2"]},"future":true}`), &r); err != nil {
+		t.Fatal(err)
+	}
+	s := slot{HubPins: []string{"pin"}, Keys: map[string][]string{"revision": {"k1"}}}.take(r)
+	if s.HubPins[0] != "pin" || s.Keys["revision"][0] != "k1" || s.Keys["agent-binary"][0] != "k2" || s.Certificate != "2" {
+		t.Errorf("%+v", s)
+	}
+	first := slot{}.take(r)
+	if first.HubPins[0] != "other" || first.Keys["revision"][0] != "evil" {
+		t.Errorf("at enrolment: %+v", first)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -85,6 +86,12 @@ func (s slot) take(r Response) slot {
 	if s.HubPins == nil { // pinned once, at enrolment
 		s.HubPins, s.Keys = r.HubPins, r.Keys
 	}
+	// A purpose that the controller did not know then is pinned with the first
+	// renewal that brings it, over TLS to the pinned issuer; the others stay.
+	keys := map[string][]string{}
+	maps.Copy(keys, r.Keys)
+	maps.Copy(keys, s.Keys)
+	s.Keys = keys
 	if r.Channel != "" {
 		s.Channel = r.Channel
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -209,8 +210,11 @@ func TestWalkNamesTheCause(t *testing.T) {
 func TestPortalBehindAClosedPort(t *testing.T) {
 	const host = "127.0.83.80"
 	l, err := net.Listen("tcp", host+":80")
-	if err != nil {
-		t.Skipf("needs to listen on port 80 of %s: %v", host, err)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		t.Skipf("needs to listen on port 80 of %s, as root may: %v", host, err)
+	case err != nil:
+		t.Fatal(err)
 	}
 	to := "http://portal.example/login"
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -33,6 +33,9 @@ const (
 	// Grace is how long the health contract may fail while on trial.
 	Grace = 10 * time.Second
 
+	// renewed is how much later a set must be said again for that to be stored.
+	renewed = time.Hour
+
 	remembered = 16 // confirmed commit ids kept, so that a repeated Confirm is a no-op
 )
 
@@ -261,7 +264,7 @@ func (p *Pending) reverted(why string, failing []string, now time.Time) *edge.Re
 }
 
 // Admit takes a credential set whose epoch must rise; the same set again is a
-// no-op.
+// no-op, but that it is said to hold now is stored.
 func (s State) Admit(c edge.Credentials) (Step, error) {
 	have := s.Credentials
 	switch {
@@ -272,7 +275,12 @@ func (s State) Admit(c edge.Credentials) (Step, error) {
 	case c.Epoch == have.Epoch && !maps.Equal(c.Keys, have.Keys):
 		return Step{}, fmt.Errorf("%w: credentials: other keys under epoch %d in force; raise the epoch", inventory.ErrInvalid, c.Epoch)
 	case c.Epoch == have.Epoch && !s.Stale:
-		return Step{Next: s}, nil
+		next := s
+		if c.At.Sub(have.At) < renewed {
+			return Step{Next: s}, nil
+		}
+		next.Credentials = c
+		return Step{Credentials: &c, Next: next}, nil
 	}
 	next := s
 	next.Credentials, next.Stale = c, false

@@ -200,6 +200,7 @@ func TestAdmit(t *testing.T) {
 		"newer":            {set: set(4, "n")},
 		"same":             {set: set(3, "k"), idle: true},
 		"same epoch, else": {set: set(3, "n"), want: inventory.ErrInvalid},
+		"same, said later": {set: edge.Credentials{Epoch: 3, At: t0, Keys: have.Credentials.Keys}},
 		"older":            {set: set(2, "k"), want: inventory.ErrInvalid},
 		"zero":             {set: set(0, "k"), want: inventory.ErrInvalid},
 	} {

@@ -69,8 +69,8 @@ func (d *Dir) Load() (commit.State, error) {
 
 // Peek is Load for a reader beside the agent: it changes nothing.
 func (d *Dir) Peek() (commit.State, error) {
-	rec, errRec := read[commit.Record](d, RecordFile)
-	cred, errCred := read[edge.Credentials](d, CredentialsFile)
+	rec, errRec := Read[commit.Record](d, RecordFile)
+	cred, errCred := Read[edge.Credentials](d, CredentialsFile)
 	return commit.State{Record: rec, Credentials: cred}, errors.Join(errRec, errCred)
 }
 
@@ -93,7 +93,9 @@ func unjoin(err error) []error {
 	return nil
 }
 
-func read[T any](d *Dir, name string) (v T, err error) {
+// Read gives what [Dir.Save] put under name; the zero value when there is
+// nothing. What cannot be parsed is [ErrDamaged], and left where it is.
+func Read[T any](d *Dir, name string) (v T, err error) {
 	var zero T
 	path := filepath.Join(d.path, name)
 	b, err := d.files.Read(path)
