@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 GO ?= go
-LDFLAGS := -s -w
+VERSION ?= 0.2.0
+LDFLAGS := -s -w -X main.version=$(VERSION)
 # One set of compile flags for build, vet, staticcheck and tests, so that a cold
 # machine compiles the dependencies once. 'make test' runs itself with the second
 # set: everything it starts, the lab and the journey included, is watched by the
@@ -36,7 +37,7 @@ demo: deps-demo build ## on a fresh machine: set up, build, tell the whole story
 	./bin/wardnet demo $(DEMO)
 
 lint: ## gofumpt, go vet, staticcheck (each rule's reason: docs/lint.md)
-	@out=$$($(PLAIN) $(GO) tool gofumpt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted, run: go tool gofumpt -w ."; echo "$$out"; exit 1; }
+	@out=$$($(PLAIN) $(GO) tool gofumpt -l $$(git ls-files '*.go' ':!*.pb.go')); [ -z "$$out" ] || { echo "not formatted, run: go tool gofumpt -w ."; echo "$$out"; exit 1; }
 	$(FLAGS) $(GO) vet -tags lab $(PKGS)
 	@tool=$$($(PLAIN) $(GO) tool -n staticcheck) && $(FLAGS) $$tool -tags lab $(PKGS)
 

@@ -63,7 +63,8 @@ type Observed interface {
 	Want(id inventory.DeviceID) (edge.Config, error)
 }
 
-// DeviceSources are what a device's view is joined from; all are required.
+// DeviceSources are what a device's view is joined from; all but Agent are
+// required.
 type DeviceSources struct {
 	Inventory    Inventory
 	Controller   Observed
@@ -71,6 +72,7 @@ type DeviceSources struct {
 	Sessions     func() []channel.Session
 	Targets      func() []telemetry.TargetStatus
 	Tunnels      *Tunnels
+	Agent        func(inventory.DeviceID) string // version of its agent, "" when unknown
 }
 
 // JoinedDevices is [Devices].
@@ -182,6 +184,9 @@ func (j *JoinedDevices) view(d inventory.Device, o observation) (client.Device, 
 		v.Enrolled, v.CertSerial, v.CertNotAfter = true, c.Serial, &c.NotAfter
 	}
 	_, v.Connected = o.sessions[d.ID]
+	if j.src.Agent != nil {
+		v.AgentVersion = j.src.Agent(d.ID)
+	}
 	if t := o.targets[d.ID]; !t.Last.IsZero() {
 		v.LastSeen = &t.Last
 	}

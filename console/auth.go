@@ -55,6 +55,9 @@ var access = map[string][]client.Role{
 	"get-plan":            readers,
 	"list-rollouts":       readers,
 	"get-rollout":         readers,
+	"list-agents":         append([]client.Role{client.RoleAdmin}, readers...),
+	"list-agent-rollouts": readers,
+	"get-agent-rollout":   readers,
 	"list-incidents":      readers,
 	"get-incident":        readers,
 	"list-findings":       readers,
@@ -70,6 +73,18 @@ var access = map[string][]client.Role{
 	"resume-rollout":   {client.RoleEngineer},
 	"pause-rollout":    {client.RoleEngineer, client.RoleNOC}, // stopping is urgent
 	"abort-rollout":    {client.RoleEngineer, client.RoleNOC},
+
+	"add-agent":            {client.RoleAdmin}, // what runs as root on every edge
+	"start-agent-rollout":  {client.RoleEngineer},
+	"resume-agent-rollout": {client.RoleEngineer},
+	"pause-agent-rollout":  {client.RoleEngineer, client.RoleNOC},
+	"abort-agent-rollout":  {client.RoleEngineer, client.RoleNOC},
+
+	// Looking at the network from a device. Packets may hold what people say:
+	// more than their headers is an administrator's to ask for.
+	"ping-device":    {client.RoleNOC, client.RoleEngineer},
+	"trace-device":   {client.RoleNOC, client.RoleEngineer},
+	"capture-device": {client.RoleEngineer, client.RoleAdmin},
 
 	"ack-incident":     {client.RoleNOC, client.RoleEngineer},
 	"assign-incident":  {client.RoleNOC, client.RoleEngineer},

@@ -49,6 +49,14 @@ type Replacements interface {
 	Replace(ctx context.Context, want client.NewReplacement, by string) (client.Replacement, error)
 }
 
+// Tools looks at the network from devices. Errors wrap edge.ErrUnreachable for
+// one that is not connected.
+type Tools interface {
+	Ping(ctx context.Context, id inventory.DeviceID, want client.NewPing) (client.PingResult, error)
+	Trace(ctx context.Context, id inventory.DeviceID, want client.NewTrace) (client.TraceResult, error)
+	Capture(ctx context.Context, id inventory.DeviceID, want client.NewCapture) (client.CaptureResult, error)
+}
+
 // Certificates is the PKI.
 type Certificates interface {
 	// Enrol makes one-time tokens; no devices means all in service that are
@@ -79,6 +87,23 @@ type Rollouts interface {
 	// Act is "pause", "resume" or "abort".
 	Act(ctx context.Context, id, action, reason, by string) (client.Rollout, error)
 	InForce() intent.Number // last rolled out everywhere; 0: none
+}
+
+// Agents keeps the binaries of the edge agent and brings them out.
+type Agents interface {
+	AgentReleases
+	AgentRollouts(ctx context.Context) ([]client.AgentRollout, error) // newest first
+	AgentRollout(ctx context.Context, id string) (client.AgentRollout, error)
+	StartAgents(ctx context.Context, want client.NewAgentRollout, by string) (client.AgentRollout, error)
+	// ActAgents is "pause", "resume" or "abort".
+	ActAgents(ctx context.Context, id, action, by string) (client.AgentRollout, error)
+}
+
+// AgentReleases keeps the binaries of the edge agent.
+type AgentReleases interface {
+	Agents(ctx context.Context) ([]client.AgentRelease, error) // newest first
+	// AddAgent checks, signs and keeps a binary.
+	AddAgent(ctx context.Context, version string, binary []byte, by string) (client.AgentRelease, error)
 }
 
 // Decisions reads the decision log.

@@ -29,6 +29,8 @@ const Prefix = "/api/v1"
 type Deps struct {
 	Boots        Boots        // nil: nobody keeps them
 	Replacements Replacements // nil: no device can be replaced
+	Tools        Tools        // nil: none run on devices
+	Agents       Agents       // nil: no agent can be upgraded
 	People       *people.Directory
 	Audit        Audit
 	Inventory    Inventory
@@ -141,8 +143,10 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	c.registerPeople()
 	c.registerInventory()
 	c.registerDevices()
+	c.registerTools()
 	c.registerCertificates()
 	c.registerIntent()
+	c.registerAgents()
 	c.registerDecisions()
 	c.registerIncidents()
 	c.registerOverview()

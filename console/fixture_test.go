@@ -288,7 +288,7 @@ func newSite(t *testing.T, edits ...func(*Config)) *site {
 	}
 	s.con, err = New(Deps{
 		People: dir, Audit: s.audit, Inventory: n, Devices: n, Certificates: n, Revisions: revisions{n}, Rollouts: rollouts{n},
-		Decisions: decisions{n}, Subjects: decisions{n}, Incidents: incidents{n}, History: n, Backup: n, Boots: n, Replacements: n,
+		Decisions: decisions{n}, Subjects: decisions{n}, Incidents: incidents{n}, History: n, Backup: n, Boots: n, Replacements: n, Tools: n, Agents: n,
 		BreakGlass: func(_ context.Context, at time.Time) { s.glass <- at }, Log: log, Reg: prometheus.NewRegistry(),
 	}, cfg)
 	if err != nil {

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -19,29 +16,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
 	"github.com/wardnet/wardnet/inventory/sample"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata/*.golden; read the diff before committing")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs (-update to accept)\n--- got\n%s", path, got)
-	}
-}
 
 // revisionOf wraps an inventory as revision n.
 func revisionOf(n intent.Number, inv inventory.Inventory) intent.Revision {
@@ -126,7 +105,7 @@ func TestCompileGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name, append(b, '\n'))
+		golden.Check(t, name, string(b)+"\n")
 	}
 }
 

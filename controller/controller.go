@@ -5,6 +5,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -58,11 +59,16 @@ type Config struct {
 	Wave    time.Duration `yaml:"wave" json:"wave"`       // a reachable device must confirm within it; default 3 min
 	Grace   time.Duration `yaml:"grace" json:"grace"`     // wait for an offline device in its wave; default 15 s
 	Pending time.Duration `yaml:"pending" json:"pending"` // wait for it after the rollout; default 24 h
+	// Parallel is how many devices may be between push and confirm at once;
+	// default 64. The others of a wave wait their turn.
+	Parallel int `yaml:"parallel" json:"parallel"`
 	// NoApproval lets a revision go out unapproved. For labs only.
-	NoApproval bool `yaml:"no_approval" json:"no_approval"`
+	NoApproval bool `yaml:"-" json:"-"`
 }
 
-func (c Config) withDefaults() (Config, error) {
+// WithDefaults fills in what is zero and lists what cannot be; faults wrap
+// [inventory.ErrInvalid].
+func (c Config) WithDefaults() (Config, error) {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
@@ -83,6 +89,10 @@ func (c Config) withDefaults() (Config, error) {
 			*d.v = d.def
 		}
 	}
+	if c.Parallel < 0 {
+		return c, fmt.Errorf("%w: parallel %d is negative", inventory.ErrInvalid, c.Parallel)
+	}
+	c.Parallel = cmp.Or(c.Parallel, 64)
 	if c.Revert <= c.Pass {
 		return c, fmt.Errorf("%w: revert %s must exceed pass %s, or a device reverts while it is verified", inventory.ErrInvalid, c.Revert, c.Pass)
 	}
@@ -96,6 +106,7 @@ type Controller struct {
 	metrics *metrics
 	kick    chan struct{} // wakes the conductor
 	keyed   chan struct{} // wakes the credentials loop
+	turns   chan struct{} // one element for each device between push and confirm
 
 	compiling sync.Mutex // one compilation at a time; taken before mu, never under it
 
@@ -117,7 +128,7 @@ type Controller struct {
 // New checks deps and cfg and makes a Controller. Nothing runs before
 // [Controller.Run].
 func New(deps Deps, cfg Config) (*Controller, error) {
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("controller: %w", err)
 	}
@@ -132,7 +143,7 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	}
 	return &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
-		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: make(chan struct{}, cfg.Parallel),
 		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{},
 		subs: map[int]func(Event){},
 	}, nil

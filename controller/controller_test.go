@@ -61,6 +61,31 @@ func TestRolloutBringsAllInSync(t *testing.T) {
 	})
 }
 
+// However large a wave is, no more devices than said are between push and
+// confirm, and all come to their turn.
+func TestParallelIsKept(t *testing.T) {
+	for _, parallel := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, town(20))
+			w.takes = 2 * time.Second
+			l := w.start(Config{Parallel: parallel})
+			defer l.end()
+			if _, err := l.StartRollout(t.Context(), 1, "lan"); err != nil {
+				t.Fatal(err)
+			}
+			l.wait(1, 2*time.Minute, RolloutDone)
+			if err := w.inSync(1); err != nil {
+				t.Error(err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.most != parallel || w.open != 0 {
+				t.Errorf("%d devices were between push and confirm at once, %d are; want %d and none", w.most, w.open, parallel)
+			}
+		})
+	}
+}
+
 func TestFailedWaveReturnsOldContent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, town(20), changed(20))
@@ -358,7 +383,7 @@ func TestRepeatedAnswers(t *testing.T) {
 	if _, err := New(Deps{}, Config{}); err == nil {
 		t.Error("New without dependencies succeeds")
 	}
-	if _, err := (Config{Pass: time.Minute, Revert: time.Second}).withDefaults(); !errors.Is(err, inventory.ErrInvalid) {
+	if _, err := (Config{Pass: time.Minute, Revert: time.Second}).WithDefaults(); !errors.Is(err, inventory.ErrInvalid) {
 		t.Error("a revert time below the pass is accepted")
 	}
 	if s := fmt.Sprint(&StepError{"d", "push", edge.ErrRejected}); s != "d: push: device rejected the configuration" {

@@ -35,7 +35,8 @@ type device struct {
 	dueEpoch uint64 // credentials to set, nil: none known yet
 	due      map[inventory.DeviceID]string
 	set      map[inventory.DeviceID]string // last set in this session
-	refused  uint64                        // epoch that the device refused
+	setAt    time.Time
+	refused  uint64 // epoch that the device refused
 }
 
 // Event is one change for live views; exactly one field is set.

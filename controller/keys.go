@@ -14,6 +14,9 @@ import (
 const (
 	keysEvery = 5 * time.Second // look at the epoch even when nobody tells of a change
 	keysPause = time.Second     // at most one set per device within it
+	// keysAgain is when a set that has not changed is said again: a hub takes
+	// one that it has not heard of for 24 h for old.
+	keysAgain = 8 * time.Hour
 )
 
 // KeysChanged says that the epoch of the WireGuard keys has risen. It never
@@ -92,7 +95,7 @@ func (c *Controller) setCredentials(ctx context.Context, d *device, dev Driver) 
 		d.fresh, d.set, d.refused = false, nil, 0
 	}
 	due, epoch := d.due, d.dueEpoch
-	done := due == nil || d.refused == epoch || d.set != nil && maps.Equal(d.set, due)
+	done := due == nil || d.refused == epoch || d.set != nil && maps.Equal(d.set, due) && time.Since(d.setAt) < keysAgain
 	c.mu.Unlock()
 	to, ok := dev.(Credentialer)
 	if !ok || done {
@@ -111,7 +114,7 @@ func (c *Controller) setCredentials(ctx context.Context, d *device, dev Driver) 
 	}
 	c.metrics.credentials.Inc()
 	c.mu.Lock()
-	d.set, d.status.Epoch = due, epoch
+	d.set, d.setAt, d.status.Epoch = due, time.Now(), epoch
 	c.mu.Unlock()
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/sample"
 )
@@ -80,7 +81,7 @@ func TestPlanGolden(t *testing.T) {
 			inv.Devices[i].Intended = inventory.Retired
 		}
 	}
-	golden(t, "plan", MakePlan(configs(before), mustCompile(t, 2, inv)).text())
+	golden.Check(t, "plan", string(MakePlan(configs(before), mustCompile(t, 2, inv)).text()))
 }
 
 func TestAdditionIsNotStaged(t *testing.T) {

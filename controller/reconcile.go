@@ -16,6 +16,8 @@ import (
 var (
 	// errBusy: another commit waits on the device; it ends by itself.
 	errBusy = errors.New("another commit is in flight on the device; it reverts by itself")
+	// errTurn: what is to be pushed must wait until others are confirmed.
+	errTurn = errors.New("as many devices as may be are between push and confirm")
 	// errOver tells a pass that took too long from one that was stopped.
 	errOver = errors.New("the pass took too long")
 )
@@ -29,6 +31,22 @@ type Result struct {
 // reconcile brings one device to what is assigned to it, or explains in a
 // [*StepError] why not. It looks at state, never at the event that woke it.
 func (c *Controller) reconcile(ctx context.Context, d *device) (Result, error) {
+	res, err := c.pass(ctx, d, false)
+	if !errors.Is(err, errTurn) {
+		return res, err
+	}
+	select { // outside of the pass: what it read is read again after the wait
+	case c.turns <- struct{}{}:
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
+	}
+	defer func() { <-c.turns }()
+	return c.pass(ctx, d, true)
+}
+
+// pass is one look at one device, with what follows from it. turn says that the
+// device has its turn to be pushed to; without one it takes one that is free.
+func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Pass, fmt.Errorf("%w: over %s", errOver, c.cfg.Pass))
 	defer cancel()
 	stop := func(step string, err error) (Result, error) { return Result{}, &StepError{d.id, step, err} }
@@ -80,6 +98,14 @@ func (c *Controller) reconcile(ctx context.Context, d *device) (Result, error) {
 		}
 		return c.finish(ctx, d, dev, push{pending, st.Target.Revision, want, have.Config, nil}, "adopted")
 	}
+	if !turn {
+		select {
+		case c.turns <- struct{}{}:
+			defer func() { <-c.turns }()
+		default:
+			return stop("push", errTurn)
+		}
+	}
 	return c.push(ctx, d, dev, st, want, have)
 }
 
@@ -121,6 +147,9 @@ func (c *Controller) push(ctx context.Context, d *device, dev Driver, st Status,
 	if err := dev.Apply(ctx, p.commit, signed, c.cfg.Revert); err != nil {
 		c.deps.Reached(ctx, d.id, StepPush, err)
 		if errors.Is(err, edge.ErrRejected) {
+			if other, perr := dev.Pending(ctx); perr == nil && other != "" && other != p.commit {
+				return stop("push", errBusy) // of a call that went unanswered; no fault of the config's
+			}
 			err = c.giveUp(ctx, d, p, err)
 		}
 		return stop("push", err)

@@ -30,7 +30,7 @@ func makeWaves(devices []DevicePlan, to *Compiled) []PlannedWave {
 			waves = append(waves, PlannedWave{Name: hubWave(h.Site), Devices: []inventory.DeviceID{h.Device}, Additions: h.Staged})
 		}
 	}
-	waves = append(waves, edgeWaves(edges, to)...)
+	waves = append(waves, EdgeWaves(edges, to.Content)...)
 	for _, h := range hubs {
 		if h.Staged || h.Late {
 			waves = append(waves, PlannedWave{Name: hubWave(h.Site) + "-removals", Devices: []inventory.DeviceID{h.Device}})
@@ -42,10 +42,11 @@ func makeWaves(devices []DevicePlan, to *Compiled) []PlannedWave {
 // hubWave names a hub's wave after its site, without saying hub twice.
 func hubWave(id inventory.SiteID) string { return "hub-" + strings.TrimPrefix(string(id), "hub-") }
 
-// edgeWaves cuts the edges at 1 %, 5 % and 10 %, each at least one device more
-// than before.
-func edgeWaves(edges []inventory.DeviceID, to *Compiled) []PlannedWave {
-	order := canaryOrder(edges, to)
+// EdgeWaves cuts edges at 1 %, 5 % and 10 %, each at least one device more
+// than before. The first ones together show every platform and kind of circuit
+// that city has at them. It is pure.
+func EdgeWaves(edges []inventory.DeviceID, city *inventory.Inventory) []PlannedWave {
+	order := canaryOrder(edges, city)
 	var waves []PlannedWave
 	from := 0
 	for _, percent := range []int{1, 5, 10} {
@@ -64,8 +65,8 @@ func edgeWaves(edges []inventory.DeviceID, to *Compiled) []PlannedWave {
 // canaryOrder puts first the few edges that together show every platform,
 // circuit kind, addressing and number of circuits: greedy set cover, the
 // smaller site winning a tie. The rest follow by head count.
-func canaryOrder(edges []inventory.DeviceID, to *Compiled) []inventory.DeviceID {
-	traits, people := traitsOf(edges, to)
+func canaryOrder(edges []inventory.DeviceID, city *inventory.Inventory) []inventory.DeviceID {
+	traits, people := traitsOf(edges, city)
 	rest := sorted(edges)
 	slices.SortStableFunc(rest, func(a, b inventory.DeviceID) int { return cmp.Compare(people[a], people[b]) })
 	seen := map[string]bool{}
@@ -94,7 +95,7 @@ func canaryOrder(edges []inventory.DeviceID, to *Compiled) []inventory.DeviceID 
 	}
 }
 
-func traitsOf(edges []inventory.DeviceID, to *Compiled) (map[inventory.DeviceID][]string, map[inventory.DeviceID]int) {
+func traitsOf(edges []inventory.DeviceID, city *inventory.Inventory) (map[inventory.DeviceID][]string, map[inventory.DeviceID]int) {
 	device := make(map[inventory.SiteID]inventory.DeviceID, len(edges))
 	traits := make(map[inventory.DeviceID][]string, len(edges))
 	people := make(map[inventory.DeviceID]int, len(edges))
@@ -102,20 +103,20 @@ func traitsOf(edges []inventory.DeviceID, to *Compiled) (map[inventory.DeviceID]
 	for _, id := range edges {
 		wanted[id] = true
 	}
-	for _, d := range to.Content.Devices {
+	for _, d := range city.Devices {
 		if wanted[d.ID] {
 			device[d.Site] = d.ID
 			traits[d.ID] = append(traits[d.ID], "platform "+string(d.Platform))
 		}
 	}
 	count := map[inventory.DeviceID]int{}
-	for _, c := range to.Content.Circuits {
+	for _, c := range city.Circuits {
 		if id, ok := device[c.Site]; ok {
 			count[id]++
 			traits[id] = append(traits[id], "kind "+string(c.Kind), "addressing "+string(c.Addressing))
 		}
 	}
-	for _, s := range to.Content.Sites {
+	for _, s := range city.Sites {
 		if id, ok := device[s.ID]; ok {
 			people[id] = s.People
 			traits[id] = append(traits[id], fmt.Sprintf("circuits %d", count[id]))

@@ -50,6 +50,9 @@ type world struct {
 	cuts      inventory.DeviceID // a push to it cuts its session for a while
 	killAt    int                // the write that kills the controller; 0: none
 	kill      func()
+	takes     time.Duration // for a push
+	open      int           // pushed to and not confirmed
+	most      int           // ever open at once
 }
 
 func newWorld(t *testing.T, revs ...inventory.Inventory) *world {
@@ -265,13 +268,23 @@ func (d driver) Apply(ctx context.Context, id edge.CommitID, want edge.Signed, r
 			})
 		}()
 	}
+	d.l.w.opened(1)
+	time.Sleep(d.l.w.takes)
 	return d.Device.Apply(ctx, id, want, revert)
+}
+
+func (w *world) opened(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open += n
+	w.most = max(w.most, w.open)
 }
 
 func (d driver) Confirm(ctx context.Context, id edge.CommitID) error {
 	if d.l.dead.Load() {
 		return errDead
 	}
+	d.l.w.opened(-1)
 	return d.Device.Confirm(ctx, id)
 }
 

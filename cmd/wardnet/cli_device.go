@@ -24,9 +24,9 @@ func newDevice() *cobra.Command {
 				return c.Devices(ctx)
 			},
 			show: func(w io.Writer, v []client.Device) {
-				row(w, "DEVICE", "SITE", "ROLE", "STATE", "ENROLLED", "CONNECTED", "REVISION", "IN SYNC", "TUNNELS")
+				row(w, "DEVICE", "SITE", "ROLE", "STATE", "ENROLLED", "CONNECTED", "REVISION", "IN SYNC", "TUNNELS", "AGENT")
 				for _, d := range v {
-					row(w, string(d.ID), string(d.Site), string(d.Role), string(d.State), d.Enrolled, d.Connected, d.Revision, d.InSync, fmt.Sprintf("%d/%d", d.TunnelsUp, d.TunnelsTotal))
+					row(w, string(d.ID), string(d.Site), string(d.Role), string(d.State), d.Enrolled, d.Connected, d.Revision, d.InSync, fmt.Sprintf("%d/%d", d.TunnelsUp, d.TunnelsTotal), d.AgentVersion)
 				}
 				none(w, len(v), "devices")
 			},
@@ -38,6 +38,9 @@ func newDevice() *cobra.Command {
 		}.command(),
 		newDeviceBundle(),
 		newDeviceReplace(),
+		newDevicePing(),
+		newDeviceTrace(),
+		newDeviceCapture(),
 	)
 }
 
@@ -70,6 +73,7 @@ func showDevice(w io.Writer, d deviceStory) {
 	row(w, "config hash", d.ConfigHash)
 	row(w, "in sync", d.InSync)
 	row(w, "tunnels up", fmt.Sprintf("%d of %d", d.TunnelsUp, d.TunnelsTotal))
+	row(w, "agent", d.AgentVersion)
 	row(w, "quarantine", d.Quarantine)
 	row(w, "error", d.Error)
 	showTimeline(w, d.Boot)

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/wardnet/wardnet/controller"
+	"github.com/wardnet/wardnet/controller/upgrade"
 	"github.com/wardnet/wardnet/inventory"
 )
 
@@ -27,11 +29,13 @@ type Config struct {
 	TrustDomain string          `yaml:"trust_domain"` // of SPIFFE ids; default "wardnet.hcmc"
 	// Names are the DNS names and addresses devices and people reach the
 	// controller by; the first one goes into enrolment bundles.
-	Names     []string  `yaml:"names"`
-	Listen    Listen    `yaml:"listen"`
-	Map       MapConfig `yaml:"map"`
-	Telemetry Telemetry `yaml:"telemetry"`
-	LogLevel  string    `yaml:"log_level"` // debug, info, warn, error; default info
+	Names      []string          `yaml:"names"`
+	Listen     Listen            `yaml:"listen"`
+	Map        MapConfig         `yaml:"map"`
+	Telemetry  Telemetry         `yaml:"telemetry"`
+	Controller controller.Config `yaml:"controller"` // reconcile loop and rollouts
+	Agents     upgrade.Config    `yaml:"agents"`     // upgrades of the edges' agent
+	LogLevel   string            `yaml:"log_level"`  // debug, info, warn, error; default info
 }
 
 // Listen are the addresses of the listeners, host:port; port 0 is any free one.
@@ -111,6 +115,10 @@ func (c Config) withDefaults() Config {
 	if c.Telemetry.Retention == 0 {
 		c.Telemetry.Retention = 15 * 24 * time.Hour
 	}
+	if full, err := c.Controller.WithDefaults(); err == nil { // else validate says why
+		c.Controller = full
+	}
+	c.Agents = c.Agents.WithDefaults()
 	def(&c.LogLevel, "info")
 	return c
 }
@@ -140,6 +148,12 @@ func (c Config) validate() error {
 	}
 	if _, ok := logLevels[c.LogLevel]; !ok {
 		bad("log_level", "%q is not debug, info, warn or error", c.LogLevel)
+	}
+	if _, err := c.Controller.WithDefaults(); err != nil {
+		faults = append(faults, fmt.Errorf("controller: %w", err))
+	}
+	if err := c.Agents.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
 }

@@ -12,7 +12,7 @@ import (
 
 func newLab() *cobra.Command {
 	return group("lab", "The real lab in network namespaces, and simulated edges (labelled so)",
-		newLabUp(), newLabDown(), newLabStatus(), newLabHost(), newLabProbe(), newLabFault(), newLabRun(), newLabForward(), newLabSim())
+		newLabUp(), newLabDown(), newLabStatus(), newLabHost(), newLabProbe(), newLabFault(), newLabRun(), newLabForward(), newLabSim(), newLabClab())
 }
 
 func newLabSim() *cobra.Command {

@@ -99,6 +99,7 @@ func newLabRun() *cobra.Command {
 	var dir string
 	var steady time.Duration
 	var slack int
+	var agent string
 	var asJSON bool
 	var about strings.Builder
 	for _, s := range scenario.All {
@@ -124,7 +125,7 @@ scenario does not pass.
 			if err != nil {
 				return err
 			}
-			w.Steady, w.Slack = steady, slack
+			w.Steady, w.Slack, w.Agent = steady, slack, agent
 			r, err := scenario.Run(cmd.Context(), s, w)
 			var shown error
 			if asJSON {
@@ -141,6 +142,7 @@ scenario does not pass.
 	f := cmd.Flags()
 	f.StringVar(&dir, "dir", netlab.DefaultDir, "directory of the lab")
 	f.IntVar(&slack, "slack", 1, "multiplies the outages that a fault may cost, for a machine that does other work meanwhile")
+	f.StringVar(&agent, "agent", "", "second build of wardnet-edge, with a version of its own, for the scenario upgrade")
 	f.DurationVar(&steady, "for", time.Minute, "how long the scenario steadiness looks")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -87,7 +87,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(), newConfig(), newDemo(), newLab(),
 		newInventory(), newPlan(), newApply(), newApprove(), newRollout(),
-		newDevice(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
+		newDevice(), newAgent(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
 		newDecision(), newIncident(), newAudit(), newBackup(), newRestore(), newVersion(),
 	)
 	return root

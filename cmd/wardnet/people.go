@@ -7,10 +7,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/wardnet/wardnet/console"
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/console/people"
 	"github.com/wardnet/wardnet/internal/store"
+	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki"
 )
 
@@ -47,7 +50,11 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 		Incidents: p.tickets, History: console.StoredHistory{History: p.history}, Backup: archive{p},
 		Log: p.log, Reg: p.reg,
 	}
+	deps.Agents = console.AdaptAgents(p.agents)
 	deps.Boots = console.AdaptBoots(p.boots)
+	deps.Tools = console.AdaptTools(console.ToolSources{
+		Conn: func(id inventory.DeviceID) (grpc.ClientConnInterface, error) { return connOf(p.channel, id) }, Reg: p.reg,
+	})
 	deps.Replacements = console.AdaptReplacements(console.ReplacementSources{
 		Inventory: p.kept, Intents: p.intents, PKI: p.pki, Reg: p.reg,
 		Swap: func(ctx context.Context, s console.Swap) (uint64, []pki.Revocation, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/wardnet/wardnet/console"
 	"github.com/wardnet/wardnet/console/people"
 	"github.com/wardnet/wardnet/controller"
+	"github.com/wardnet/wardnet/controller/upgrade"
 	"github.com/wardnet/wardnet/edge/channel"
 	"github.com/wardnet/wardnet/edge/gnmi"
 	"github.com/wardnet/wardnet/incident"
@@ -43,6 +44,8 @@ type plane struct {
 	boots     *pki.Boots
 	channel   *channel.Server
 	ctl       *controller.Controller
+	agents    *upgrade.Conductor
+	census    *upgrade.Census
 	collector *telemetry.Collector
 	history   *telemetry.History
 	detectors *anomaly.Engine
@@ -83,7 +86,7 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 	}
 	p.declared.Store(declare(inv))
 	p.kept = console.AdaptInventory(inventories, cfg.Org, p.inventoryChanged)
-	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openController, p.openPolicy, p.openConsole} {
+	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openAgents, p.openController, p.openPolicy, p.openConsole} {
 		if err := step(ctx, l); err != nil {
 			return nil, err
 		}
@@ -147,10 +150,13 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 		OnUp: func(id inventory.DeviceID) {
 			console.AdaptBoots(p.boots).Connected(context.Background(), id)
 			p.ctl.Wake(id)
+			p.agents.Wake(id)
+			p.census.Up(id)
 			p.collector.Up(id)
 		},
 		OnDown: func(id inventory.DeviceID) {
 			p.ctl.Down(id)
+			p.agents.Down(id)
 			p.collector.Down(id)
 		},
 		OnFlap: p.flapping, Log: p.log, Reg: p.reg,
@@ -231,7 +237,7 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditController,
 		Reached: console.AdaptBoots(p.boots).Reached,
 		Log:     p.log, Reg: p.reg,
-	}, controller.Config{})
+	}, p.cfg.Controller)
 	if err != nil {
 		return err
 	}
@@ -242,6 +248,7 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	intents.Use(p.ctl)
 	p.devices = console.AdaptDevices(console.DeviceSources{
 		Inventory: p.kept, Controller: p.ctl, Certificates: p.pki.List, Sessions: p.channel.Sessions, Targets: p.collector.Targets, Tunnels: p.tunnels,
+		Agent: func(id inventory.DeviceID) string { return p.census.Of(id).Version },
 	})
 	return p.openPeople(intents)
 }

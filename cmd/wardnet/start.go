@@ -27,6 +27,7 @@ func (p *plane) start(ctx context.Context, g *errgroup.Group, l listeners) error
 	for _, loop := range []func(context.Context) error{
 		p.pki.Run, p.boots.Run, p.history.Run, p.collector.Run, p.console.Run, p.watchFacts, p.tick,
 		func(ctx context.Context) error { return ended(ctx, p.ctl.Run(ctx)) },
+		func(ctx context.Context) error { return ended(ctx, p.agents.Run(ctx)) },
 		func(ctx context.Context) error { return p.channel.Serve(ctx, l.devices) },
 	} {
 		g.Go(func() error { return loop(ctx) })

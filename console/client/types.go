@@ -37,8 +37,9 @@ type Device struct {
 	InSync       bool        `json:"in_sync"`
 	TunnelsUp    int         `json:"tunnels_up"`
 	TunnelsTotal int         `json:"tunnels_total"`
-	Quarantine   string      `json:"quarantine,omitempty"` // reason
-	Error        string      `json:"error,omitempty"`      // of the last pass, with a hint
+	AgentVersion string      `json:"agent_version,omitempty"` // that it said last; empty: unknown
+	Quarantine   string      `json:"quarantine,omitempty"`    // reason
+	Error        string      `json:"error,omitempty"`         // of the last pass, with a hint
 }
 
 // Summary is the city at a glance. Samples counts telemetry samples stored

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -21,6 +22,23 @@ func labUpOther(args ...string) func(context.Context, *env) (string, error) {
 		return fmt.Sprintf("up in %.1f s, %d of %d tunnels, %d of %d BGP sessions, %.2f cores idle meanwhile, %s of memory available, load %s",
 			st.SecondsUp, st.Tunnels.Up, st.Tunnels.Want, st.BGP.Up, st.BGP.Want, free, memoryAvailable(), loadAverage()), nil
 	}
+}
+
+// labUpgrade builds the agent once more, as another version, and lets the lab
+// upgrade to it.
+func labUpgrade(ctx context.Context, e *env) (string, error) {
+	if err := e.needLab(); err != nil {
+		return "", err
+	}
+	next := filepath.Join(e.dir, "wardnet-edge-next")
+	r, err := e.command(ctx, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=9.1", "-o", next, "./cmd/wardnet-edge")
+	if err == nil && r.code != 0 {
+		err = fmt.Errorf("exit %d: %s", r.code, tail(r.errOut, 1000))
+	}
+	if err != nil {
+		return "", fmt.Errorf("build the next agent: %w", err)
+	}
+	return labRun("upgrade", "--agent", next)(ctx, e)
 }
 
 // idleSeconds is how long all processors together have been idle; 0 where

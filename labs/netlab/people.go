@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/wardnet/wardnet/console/client"
@@ -35,7 +36,10 @@ listen:
   metrics: 127.0.0.1:9464
 agents:
   rate: 50000000
-`, l.Data(), at, devicePort)
+controller: # all boxes share one machine's processors
+  parallel: %[4]d
+  wave: 20m
+`, l.Data(), at, devicePort, 2*runtime.NumCPU())
 }
 
 // StartController starts "wardnet serve" in its namespace and waits until it

@@ -56,8 +56,8 @@ var All = []Scenario{
 	{"steadiness", "nothing happens, and nothing flaps", 1, []Step{
 		{"look", looks},
 	}},
-	{"restart-wg", "the WireGuard process of a ward dies", 1, []Step{
-		{"the process dies", func(ctx context.Context, p *play) error { return p.processDies(ctx, "wg ", restarted) }},
+	{"restart-wg", "the process that holds a ward's tunnels dies: WireGuard's, or the IKE daemon", 1, []Step{
+		{"the process dies", tunnelsDie},
 	}},
 	{"restart-agent", "the agent of a ward dies: no packet is lost", 1, []Step{
 		{"the agent dies", agentDies},

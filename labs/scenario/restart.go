@@ -15,15 +15,18 @@ import (
 	"github.com/wardnet/wardnet/labs/netlab"
 )
 
-// processDies kills a process of the first ward that somebody restarts.
-func (p *play) processDies(ctx context.Context, kind string, expected time.Duration) error {
-	ward := p.wards()[0]
+// tunnelsDie kills the process that holds the first ward's tunnels.
+func tunnelsDie(ctx context.Context, p *play) error {
+	ward, kind := p.wards()[0], "wg "
+	if p.Lab.Shape().Overlay == inventory.OverlayIPsec {
+		kind = "ike "
+	}
 	all, stop, err := p.watch(ctx, ward)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	return p.through(ctx, "killed", expected, 5*time.Second, all, func() error { return p.kill(ctx, kind+string(ward.ID)) })
+	return p.through(ctx, kind+"killed", restarted, 5*time.Second, all, func() error { return p.kill(ctx, kind+string(ward.ID)) })
 }
 
 // agentDies kills the agent and starts it again: the data plane must not

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type World struct {
 	// Slack multiplies the outages that a fault may cost, for a machine that does
 	// other work meanwhile; default 1.
 	Slack int
+	Agent string // path of a second build of the agent, for "upgrade"
 }
 
 // NewWorld makes the world of a lab; wardnet is the path of the program.
@@ -161,14 +163,15 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Processes are a lab's, for faults: "controller", "agent <site>", "wg <site>".
+// Processes are a lab's, for faults: "controller", "agent <site>", and those of
+// the tunnels, which the agent watches: "wg <site>", "ike <site>".
 type Processes struct{ Lab *netlab.Lab }
 
 func (p Processes) site(name string) (netlab.Site, error) {
 	kind, id, _ := strings.Cut(name, " ")
 	s, ok := p.Lab.Topology.Site(inventory.SiteID(id))
-	if !ok || (kind != "agent" && kind != "wg") {
-		return s, fmt.Errorf("%w: the lab has no process %q; there are \"controller\", \"agent SITE\" and \"wg SITE\"", inventory.ErrNotFound, name)
+	if !ok || (kind != "agent" && kind != "wg" && kind != "ike") {
+		return s, fmt.Errorf("%w: the lab has no process %q; there are \"controller\", \"agent SITE\", \"wg SITE\" and \"ike SITE\"", inventory.ErrNotFound, name)
 	}
 	return s, nil
 }
@@ -182,8 +185,11 @@ func (p Processes) PID(name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if strings.HasPrefix(name, "wg ") {
+	switch kind, _, _ := strings.Cut(name, " "); kind {
+	case "wg":
 		return pidIn(s.NS, "wg")
+	case "ike":
+		return pidIn(s.NS, "")
 	}
 	if pid := p.Lab.AgentPID(s); pid != 0 {
 		return pid, nil
@@ -191,20 +197,24 @@ func (p Processes) PID(name string) (int, error) {
 	return 0, fmt.Errorf("%w: the agent of %s does not run", inventory.ErrNotFound, s.ID)
 }
 
-// Start starts what was killed; the agent itself starts its WireGuard process.
+// Start starts what was killed; the agent itself starts those of its tunnels.
 func (p Processes) Start(ctx context.Context, name string) error {
 	if name == "controller" {
 		_, err := p.Lab.StartController(ctx)
 		return err
 	}
 	s, err := p.site(name)
-	if err != nil || strings.HasPrefix(name, "wg ") {
+	if err != nil || !strings.HasPrefix(name, "agent ") {
 		return err
 	}
 	return p.Lab.StartEdge(s)
 }
 
-// pidIn finds the process of ours that runs a verb in a namespace.
+// ikeDaemon is strongSwan's, in a namespace of its own for each box.
+const ikeDaemon = "charon-systemd"
+
+// pidIn finds the process of ours that runs a verb in a namespace; no verb: the
+// daemon of the IPsec tunnels.
 func pidIn(namespace, verb string) (int, error) {
 	pids, err := netns.Processes(namespace)
 	if err != nil {
@@ -216,9 +226,10 @@ func pidIn(namespace, verb string) (int, error) {
 			continue // ended since
 		}
 		words := strings.Split(string(b), "\x00")
-		if len(words) > 1 && strings.HasPrefix(filepath.Base(words[0]), "wardnet") && words[1] == verb {
+		program := filepath.Base(words[0])
+		if verb == "" && program == ikeDaemon || len(words) > 1 && strings.HasPrefix(program, "wardnet") && words[1] == verb {
 			return pid, nil
 		}
 	}
-	return 0, fmt.Errorf("%w: no %q runs in namespace %s", inventory.ErrNotFound, verb, namespace)
+	return 0, fmt.Errorf("%w: no %q runs in namespace %s", inventory.ErrNotFound, cmp.Or(verb, ikeDaemon), namespace)
 }
