@@ -2,38 +2,17 @@ package render
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 )
-
-var updateIPsec = flag.Bool("update-ipsec", false, "rewrite testdata/ipsec-*.golden; read the diff before committing")
-
-func ipsecGolden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", "ipsec-"+name+".golden")
-	if *updateIPsec {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run with -update-ipsec and read the diff; got:\n%s", path, got)
-	}
-}
 
 func prefixes(list ...string) []netip.Prefix {
 	var out []netip.Prefix
@@ -94,9 +73,9 @@ func TestIPsecGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ipsecGolden(t, name, IPsecText(tunnels)+"\n# nftables\n"+IPsecNFT(tunnels))
+		golden.Check(t, "ipsec-"+name, IPsecText(tunnels)+"\n# nftables\n"+IPsecNFT(tunnels))
 	}
-	ipsecGolden(t, "none", IPsecNFT(nil))
+	golden.Check(t, "ipsec-none", IPsecNFT(nil))
 }
 
 func TestIPsecBothEndsAgree(t *testing.T) {

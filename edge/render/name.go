@@ -18,6 +18,14 @@ const (
 	ClassMask   = 0xff000000
 )
 
+// MeasureMark is the packet mark of what measures a circuit: it passes beside the
+// circuit's queue, which would be measured instead. No class has its top byte.
+const MeasureMark = 0xff000000
+
+// MeasurePort is the UDP port at which a hub tells edges when their packets
+// arrived, and edges hear it.
+const MeasurePort = 8622
+
 // CircuitMark is the packet mark that binds to a circuit; the circuit's routing
 // table has the same number.
 func CircuitMark(name string) uint32 {

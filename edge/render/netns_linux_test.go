@@ -3,6 +3,7 @@ package render
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -27,8 +28,11 @@ func needRoot(t *testing.T) {
 		t.Skip("SKIPPED: needs root to make network namespaces")
 	}
 	for _, prog := range []string{"ip", "nft", "vtysh"} {
-		if _, err := exec.LookPath(prog); err != nil {
-			t.Skipf("SKIPPED: %v", err)
+		switch _, err := exec.LookPath(prog); {
+		case errors.Is(err, exec.ErrNotFound):
+			t.Skipf("SKIPPED: %s is not installed", prog)
+		case err != nil:
+			t.Fatal(err)
 		}
 	}
 }

@@ -25,6 +25,9 @@ func (p *plan) inputChain(r *ruleset) {
 		r.rule("ct state invalid counter drop comment \"invalid to the box\"")
 		r.rule("iifname . ip saddr @peers tcp dport 179 accept comment \"BGP\"")
 		r.rule("iifname . ip saddr @peers udp dport 3784 ip ttl 255 accept comment \"BFD\"")
+		if isHub(p.Config) {
+			r.rule("iifname . ip saddr @peers udp dport %d accept comment \"circuits are measured\"", MeasurePort)
+		}
 		r.rule("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept")
 		r.rule("iifname @inside icmp type echo-request accept")
 		r.rule("iifname @inside icmpv6 type echo-request accept")

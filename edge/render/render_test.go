@@ -12,20 +12,21 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 )
 
 func TestGolden(t *testing.T) {
 	for name, in := range map[string]Input{"ward": ward(), "hub": hub()} {
 		box := mustNew(t, in)
-		golden(t, name+".nft", box.NFT)
-		golden(t, name+".frr", box.FRR)
+		golden.Check(t, name+".nft", box.NFT)
+		golden.Check(t, name+".frr", box.FRR)
 		box.NFT, box.FRR = "", ""
 		b, err := json.MarshalIndent(box, "", "\t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".box", string(b)+"\n")
+		golden.Check(t, name+".box", string(b)+"\n")
 	}
 }
 

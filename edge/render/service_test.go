@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/internal/golden"
 	"github.com/wardnet/wardnet/inventory"
 )
 
@@ -42,7 +43,7 @@ func TestServiceGolden(t *testing.T) {
 	for _, d := range DNSMasq(served()) {
 		fmt.Fprintf(&b, "== dnsmasq %s on %v, leases %v\n%s", d.Name, d.Ports, d.Leases, d.Text)
 	}
-	golden(t, "ward.services", b.String()+"== chrony\n"+Chrony(served()))
+	golden.Check(t, "ward.services", b.String()+"== chrony\n"+Chrony(served()))
 	if d, c := DNSMasq(hub()), Chrony(hub()); len(d) != 0 || c != "" {
 		t.Errorf("a site that serves nothing runs %v and %q", d, c)
 	}
@@ -96,11 +97,11 @@ func TestHostLabel(t *testing.T) {
 
 func TestShapeGolden(t *testing.T) {
 	for name, in := range map[string]Input{"ward": ward(), "hub": hub()} {
-		b, err := json.MarshalIndent(Shape(in), "", "\t")
+		b, err := json.MarshalIndent(Shape(in, nil), "", "\t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".shape", string(b)+"\n")
+		golden.Check(t, name+".shape", string(b)+"\n")
 	}
 }
 
@@ -120,11 +121,11 @@ func TestShapeProperties(t *testing.T) {
 				c.Circuits[i].UpBPS = 0
 			}
 		}
-		got := Shape(in)
+		got := Shape(in, nil)
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		shuffle(r, c.Circuits)
 		shuffle(r, c.Tunnels)
-		if again := Shape(in); !reflect.DeepEqual(got, again) {
+		if again := Shape(in, nil); !reflect.DeepEqual(got, again) {
 			t.Fatalf("order matters:\n%+v\n%+v", got, again)
 		}
 		for _, s := range got {

@@ -59,8 +59,9 @@ const (
 
 // Shape lists the shapers of a box: of every circuit with a tunnel and a known
 // rate, at that rate less 5 %, so that the queue builds up here and not at the
-// carrier.
-func Shape(in Input) []Shaper {
+// carrier. The rate is the contracted one, or that of uploads where a circuit
+// was measured (by its name, bit/s) and carries less.
+func Shape(in Input, uploads map[string]uint64) []Shaper {
 	var out []Shaper
 	for _, c := range in.Config.Circuits {
 		s := Shaper{Circuit: c.Name, Device: "wi" + digest(c.Name), Port: c.Port, MTU: c.MTU, Mark: CircuitMark(c.Name)}
@@ -78,7 +79,11 @@ func Shape(in Input) []Shaper {
 			continue
 		}
 		s.Tunnels = distinct(s.Tunnels)
-		s.Rate = uint64(float64(c.UpBPS) * headroom)
+		rate := uint64(c.UpBPS)
+		if measured := uploads[c.Name]; measured != 0 {
+			rate = min(rate, measured)
+		}
+		s.Rate = uint64(float64(rate) * headroom)
 		s.Cut = s.Rate < cutBelow
 		s.Classes = shapedClasses(in.Config.Classes, s.Rate)
 		out = append(out, s)

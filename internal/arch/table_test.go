@@ -21,7 +21,9 @@ var mayImport = map[string][]string{
 	"edge/edgetest":   {"inventory", "edge", "controller"},
 	"edge/agent":      {"inventory", "edge", "pki/enrol"},
 	"edge/render":     {"inventory", "edge$"},
+	"edge/upgrade":    {"inventory", "edge"},
 	"edge/host":       {"inventory", "edge"},
+	"edge/tool":       {"inventory", "edge"},
 
 	"policy":    {"inventory"},
 	"pki":       {"inventory"},
@@ -39,8 +41,9 @@ var mayImport = map[string][]string{
 	"labs": {"inventory", "edge", "edge/agent", "edge/host", "telemetry", "anomaly", "incident", "console/client", "pki/enrol", "labs"},
 
 	// The store implements the interfaces of the nouns it keeps; only cmd imports it.
-	"internal/store": {"inventory", "edge$", "policy", "pki", "incident", "anomaly", "controller", "console/people", "console/client"},
-	"internal/arch":  {},
+	"internal/store":  {"inventory", "edge$", "policy", "pki", "incident", "anomaly", "controller", "console/people", "console/client"},
+	"internal/arch":   {},
+	"internal/golden": {},
 }
 
 // ownSubfolders lists folders whose packages may import each other without a

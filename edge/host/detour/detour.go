@@ -86,6 +86,40 @@ func (t *Tables) Set(routes []render.Route) error {
 	return errors.Join(errs...)
 }
 
+// Main is the main table: where its routes go and by which interface, each of
+// several next hops by itself.
+func (t *Tables) Main() ([]render.Route, error) {
+	links, err := t.kernel.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("read main table: %w", err)
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	var out []render.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := t.kernel.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, fmt.Errorf("read main table: %w", err)
+		}
+		for _, k := range list {
+			r := read(k, names)
+			if !r.Dst.IsValid() || r.Dst.Bits() == 0 {
+				continue // a default route, which leads nowhere in particular
+			}
+			if r.Dev != "" {
+				out = append(out, r)
+			}
+			for _, hop := range k.MultiPath {
+				r.Dev = names[hop.LinkIndex]
+				out = append(out, r)
+			}
+		}
+	}
+	return out, nil
+}
+
 func (t *Tables) list() ([]netlink.Route, error) {
 	var out []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

@@ -133,3 +133,38 @@ func TestSet(t *testing.T) {
 		t.Errorf("after the interface went: %v", err)
 	}
 }
+
+// The main table is told hop by hop, without the defaults and other tables.
+func TestMainTable(t *testing.T) {
+	tables, name := namespace(t)
+	if err := tables.Set([]render.Route{route(100, "10.1.0.0/16", "172.16.0.1", "w4a")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"route", "add", "default", "via", "172.16.0.1"},
+		{"route", "add", "10.2.0.0/16", "via", "172.16.0.3", "proto", "bgp"},
+		{"route", "add", "10.3.0.0/16", "proto", "bgp", "nexthop", "via", "172.16.0.1", "nexthop", "via", "172.16.0.3"},
+		{"route", "add", "blackhole", "10.4.0.0/16"},
+		{"nexthop", "add", "id", "7", "via", "172.16.0.1", "dev", "w4a"}, // as FRR does
+		{"route", "add", "10.5.0.0/16", "nhid", "7", "proto", "bgp"},
+		{"-6", "route", "add", "fd01::/64", "via", "fd00::3"},
+	} {
+		if out, err := exec.Command("ip", append([]string{"-n", name}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v\n%s", args, err, out)
+		}
+	}
+	list, err := tables.Main()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range list {
+		if r.Dst.Bits() < 30 || r.Dst.Addr().Is6() && r.Dst.Bits() == 64 && !r.Dst.Addr().IsLinkLocalUnicast() {
+			got = append(got, r.Dst.String()+" "+r.Dev)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"10.2.0.0/16 w4b", "10.3.0.0/16 w4a", "10.3.0.0/16 w4b", "10.5.0.0/16 w4a", "fd01::/64 w4b"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/wardnet/wardnet/edge/host/program"
 )
@@ -91,7 +87,7 @@ func (i *Instance) start(ctx context.Context, name string) error {
 // ended.
 func (i *Instance) endStray(ctx context.Context, name string) error {
 	pid := i.process(name)
-	if pid == 0 || i.cfg.Pathspace == "" || sameNamespace(pid) {
+	if pid == 0 || i.cfg.Pathspace == "" || program.SameNamespace(pid) {
 		return nil
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -123,24 +119,13 @@ func (i *Instance) Stop(ctx context.Context) error {
 }
 
 func (i *Instance) wait(ctx context.Context, name string, ok func() bool, complaint string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, shortLimit, fmt.Errorf("FRR's %s %s", name, complaint))
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for FRR: %w", context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
-	return nil
+	return program.Wait(ctx, shortLimit, fmt.Sprintf("FRR's %s %s", name, complaint), ok)
 }
 
 // pid returns the daemon that serves this namespace, 0: none.
 func (i *Instance) pid(name string) int {
 	pid := i.process(name)
-	if pid != 0 && i.cfg.Pathspace != "" && !sameNamespace(pid) {
+	if pid != 0 && i.cfg.Pathspace != "" && !program.SameNamespace(pid) {
 		return 0
 	}
 	return pid
@@ -148,35 +133,5 @@ func (i *Instance) pid(name string) int {
 
 // process returns the process its pid file names, if it is still that daemon.
 func (i *Instance) process(name string) int {
-	b, err := os.ReadFile(filepath.Join(i.vty, name+".pid"))
-	if err != nil {
-		return 0
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0
-	}
-	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	comm, err := os.ReadFile(filepath.Join(proc, "comm"))
-	if err != nil || strings.TrimSpace(string(comm)) != name {
-		return 0
-	}
-	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
-	if err != nil || dead(string(stat)) {
-		return 0
-	}
-	return pid
-}
-
-// dead says whether a line of /proc/PID/stat is of a process that has ended and
-// only waits to be collected.
-func dead(stat string) bool {
-	_, rest, ok := strings.Cut(stat, ") ")
-	return !ok || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
-}
-
-func sameNamespace(pid int) bool {
-	own, err1 := os.Readlink("/proc/self/ns/net")
-	its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
-	return err1 == nil && err2 == nil && own == its
+	return program.Process(filepath.Join(i.vty, name+".pid"), name, "")
 }

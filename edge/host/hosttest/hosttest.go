@@ -4,7 +4,9 @@ package hosttest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -30,16 +32,7 @@ func Enter(t *testing.T, others ...string) bool {
 	if os.Getenv(nameEnv) == t.Name() {
 		return true
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: needs root for network namespaces")
-	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		t.Skip("NOT RUN: needs /dev/net/tun")
-	}
-	base := fmt.Sprintf("w2-%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
-	for _, space := range append([]string{""}, others...) {
-		makeOne(t, join(base, space))
-	}
+	base := Make(t, others...)
 	cmd := Again(t, base)
 	out, err := cmd.CombinedOutput()
 	t.Logf("in namespace %s:\n%s", base, out)
@@ -90,14 +83,17 @@ func Remake(t *testing.T, name string) {
 }
 
 // Make makes namespaces for a test that works from outside of them, and returns
-// the name of the first.
+// the name of the first. Without root it skips, aloud.
 func Make(t *testing.T, others ...string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: needs root for network namespaces")
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
+	switch _, err := os.Stat("/dev/net/tun"); {
+	case errors.Is(err, fs.ErrNotExist):
 		t.Skip("NOT RUN: needs /dev/net/tun")
+	case err != nil:
+		t.Fatal(err)
 	}
 	base := fmt.Sprintf("w2-%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
 	for _, space := range append([]string{""}, others...) {

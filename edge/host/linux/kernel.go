@@ -23,6 +23,7 @@ var forwarding = []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"}
 // checked by the filter, port by port; the kernel's own check would be wrong
 // where a box has several uplinks (RFC 3704 §2.4), so it is loose. Redirects
 // and router advertisements could move a path: nobody may send us any.
+// On an uplink the check is off altogether: see [uplinkCheck].
 var perPort = []setting{
 	{"ipv4/conf/%s/rp_filter", "2"},
 	{"ipv4/conf/%s/accept_redirects", "0"},
@@ -33,6 +34,21 @@ var perPort = []setting{
 	{"ipv6/conf/%s/autoconf", "0"},
 	{"ipv6/conf/%s/accept_redirects", "0"},
 	{"ipv6/conf/%s/keep_addr_on_down", "1"},
+}
+
+// uplinkCheck turns the kernel's check of sources off on the ports of uplinks. A
+// hub that comes back is told of the sites and tells the data centre's router at
+// once, often before that one has told its own routes: the answers it then sends
+// this way come from sources that the hub has no route to yet, which even the
+// loose check drops. The filter knows an uplink's sources exactly. The kernel
+// takes the stricter one of a port's setting and that of all.
+func uplinkCheck(w inForce) (all []setting, port map[string]bool) {
+	port = map[string]bool{}
+	for _, u := range w.config.Uplinks {
+		port[u.Port] = true
+		all = []setting{{"ipv4/conf/all/rp_filter", "0"}}
+	}
+	return all, port
 }
 
 // kernelOps plans the settings of w. Forwarding comes first: the kernel resets
@@ -46,12 +62,18 @@ func kernelOps(w inForce) ([]op, error) {
 	for _, path := range forwarding {
 		want = append(want, setting{path, value})
 	}
+	all, uplinks := uplinkCheck(w)
+	want = append(want, all...)
 	for _, l := range w.box.Links {
 		if l.Name == "lo" {
 			continue
 		}
 		for _, s := range perPort {
-			want = append(want, setting{fmt.Sprintf(s.path, l.Name), s.value})
+			value := s.value
+			if s.path == "ipv4/conf/%s/rp_filter" && uplinks[l.Name] {
+				value = "0"
+			}
+			want = append(want, setting{fmt.Sprintf(s.path, l.Name), value})
 		}
 	}
 	var ops []op

@@ -54,7 +54,7 @@ type IPsec interface {
 	Apply(ctx context.Context, tunnels []render.IPsecTunnel) error
 }
 
-// Deps are what a host needs; all required but IPsec, Parts, Leases and Reg.
+// Deps are what a host needs; all required but IPsec, Parts, Leases, Upload and Reg.
 type Deps struct {
 	Tunnels Tunnels
 	IPsec   IPsec // nil: a configuration with IPsec tunnels is refused
@@ -62,6 +62,9 @@ type Deps struct {
 	Parts   []Part // put in force in this order, before routing
 	// Leases returns the addresses lent in each segment; nil: none are.
 	Leases func(context.Context) (map[inventory.SegmentKind][]agent.Lease, error)
+	// Upload returns what a circuit was measured to carry upwards, bit/s; 0:
+	// unknown. Nil: nothing is measured.
+	Upload func(circuit string) uint64
 	Log    *slog.Logger
 	Reg    prometheus.Registerer
 }

@@ -103,6 +103,9 @@ func (h *Host) circuit(c edge.Circuit, conf edge.Config, see sight, tunnels []ag
 		return out
 	}
 	out.Counters = counters(at.Statistics)
+	if h.deps.Upload != nil {
+		out.UploadBPS = h.deps.Upload(c.Name)
+	}
 	address := c.Address
 	if c.Addressing != inventory.Static {
 		address = h.wan.learned([]edge.Circuit{c})[c.Name].Address

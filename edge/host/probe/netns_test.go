@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,7 +14,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -201,12 +204,44 @@ table ip w4 {
 `, min(10*percent, 999)), "ip", "netns", "exec", ns, "nft", "-f", "-")
 }
 
+// strays makes a namespace count what ICMP comes with DSCP CS6 and without, and
+// returns the two figures when called.
+func strays(t *testing.T, ns string) func() (control, others int) {
+	t.Helper()
+	command(t, `table ip w4class {
+	chain in {
+		type filter hook input priority 1;
+		icmp type { echo-request, echo-reply } ip dscp cs6 counter
+		icmp type { echo-request, echo-reply } ip dscp != cs6 counter
+	}
+}
+`, "ip", "netns", "exec", ns, "nft", "-f", "-")
+	return func() (control, others int) {
+		t.Helper()
+		out, err := exec.Command("ip", "netns", "exec", ns, "nft", "list", "chain", "ip", "w4class", "in").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		counts := regexp.MustCompile(`packets (\d+)`).FindAllStringSubmatch(string(out), -1)
+		if len(counts) != 2 {
+			t.Fatalf("counters: %s", out)
+		}
+		control, err1 := strconv.Atoi(counts[0][1])
+		others, err2 := strconv.Atoi(counts[1][1])
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		return control, others
+	}
+}
+
 // TestMeasures measures loss that a packet filter makes, total loss and its
 // end, each on its own tunnel only, and asks the contract's servers.
 func TestMeasures(t *testing.T) {
 	a, b := namespaces(t)
 	_, shut := inside(t, b, "serve")
 	lose(t, b, 20)
+	questions, answers := strays(t, b), strays(t, a)
 	out, _ := inside(t, a, "probe")
 	lines := bufio.NewScanner(out)
 	// until reads reports until ok, and gives the last one.
@@ -230,6 +265,11 @@ func TestMeasures(t *testing.T) {
 		return report{}
 	}
 	r := until("a full window", 20*time.Second, func(r report) bool { return r.Window["lossy"].Sent >= 180 && len(r.Holds) == 2 })
+	for what, count := range map[string]func() (int, int){"probes": questions, "answers": answers} {
+		if control, others := count(); control < 100 || others > 0 {
+			t.Errorf("%d %s in the class of control packets, %d in others", control, what, others)
+		}
+	}
 	w := r.Window["lossy"]
 	if loss := float64(w.Lost) / float64(w.Sent); loss < 0.08 || loss > 0.34 { // 20 %; σ is 3 % here
 		t.Errorf("measured %.3f of 0.20 lost", loss)

@@ -30,6 +30,8 @@ const (
 	perTunnel = 10 * time.Millisecond
 	// slowest bounds that pause; beyond 100 tunnels each is probed once a second.
 	slowest = time.Second
+	// dscpControl is CS6 (RFC 2474 §4.2.2.2) in the TOS byte.
+	dscpControl = 48 << 2
 	// fewest is how many probes a judgement over [Prober.Window] rests on.
 	fewest = 20
 )
@@ -92,6 +94,13 @@ func Open(cfg Config) (*Prober, error) {
 	if err := conn.IPv4PacketConn().SetICMPFilter(&f); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("filter the probes' ICMP socket: %w", err)
+	}
+	// Probes go in the class of routing's own packets, and so do the answers,
+	// which the far kernel sends as they came: what is judged is the path, not
+	// the box's own queue for bulk traffic.
+	if err := conn.IPv4PacketConn().SetTOS(dscpControl); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("mark the probes with DSCP CS6: %w", err)
 	}
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails

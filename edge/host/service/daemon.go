@@ -1,14 +1,12 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -62,32 +60,11 @@ func (d daemon) loaded() string {
 // runs says whether the process lives and serves this network namespace.
 func (d daemon) runs() bool {
 	pid := d.pid()
-	return pid != 0 && sameNamespace(pid)
+	return pid != 0 && program.SameNamespace(pid)
 }
 
 // pid is the process of our pid file, 0: none.
-func (d daemon) pid() int {
-	b, err := os.ReadFile(d.pidFile())
-	if err != nil {
-		return 0
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0
-	}
-	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	args, err1 := os.ReadFile(filepath.Join(proc, "cmdline"))
-	comm, err2 := os.ReadFile(filepath.Join(proc, "comm"))
-	stat, err3 := os.ReadFile(filepath.Join(proc, "stat"))
-	if errors.Join(err1, err2, err3) != nil || strings.TrimSpace(string(comm)) != d.comm || dead(string(stat)) {
-		return 0
-	}
-	// The number may be another's by now.
-	if !bytes.Contains(args, []byte(d.confFile())) {
-		return 0
-	}
-	return pid
-}
+func (d daemon) pid() int { return program.Process(d.pidFile(), d.comm, d.confFile()) }
 
 // restart ends the old process, writes text down, and starts anew.
 func (d daemon) restart(ctx context.Context, text string) error {
@@ -104,7 +81,7 @@ func (d daemon) restart(ctx context.Context, text string) error {
 	if _, err := program.Run(ctx, limit, nil, d.program, d.run...); err != nil {
 		return fmt.Errorf("start %s: %w", d.name, err)
 	}
-	return wait(ctx, d.name+" does not come up", d.runs)
+	return program.Wait(ctx, endLimit, d.name+" does not come up", d.runs)
 }
 
 // stop ends the process, if it runs, and forgets its files.
@@ -117,7 +94,7 @@ func (d daemon) stop(ctx context.Context) error {
 		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("end %s: %w", d.name, err)
 		}
-		if wait(ctx, d.name+" does not end", func() bool { return d.pid() == 0 }) == nil {
+		if program.Wait(ctx, endLimit, d.name+" does not end", func() bool { return d.pid() == 0 }) == nil {
 			break
 		}
 	}
@@ -151,31 +128,3 @@ func strays(dir string, want []daemon) []daemon {
 
 // endLimit is what a process gets to come up or to end.
 const endLimit = 3 * time.Second
-
-func wait(ctx context.Context, complaint string, ok func() bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, endLimit, errors.New(complaint))
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait: %w", context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
-	return nil
-}
-
-// dead says whether a line of /proc/PID/stat is of a process that has ended and
-// only waits to be collected.
-func dead(stat string) bool {
-	_, rest, ok := strings.Cut(stat, ") ")
-	return !ok || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
-}
-
-func sameNamespace(pid int) bool {
-	own, err1 := os.Readlink("/proc/thread-self/ns/net")
-	its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
-	return err1 == nil && err2 == nil && own == its
-}

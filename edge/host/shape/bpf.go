@@ -39,8 +39,14 @@ const (
 // all is what a filter returns for "mine"; 0 is "not mine".
 const all = 0xffffffff
 
-// everything redirects whatever the interface sends.
-var everything = []insn{{Code: ret, K: all}}
+// unmeasured redirects what a tunnel sends, but for what measures its circuit.
+var unmeasured = []insn{
+	{Code: ldMark, K: offMark},
+	{Code: and, K: render.ClassMask},
+	{Code: jeq, JT: 0, JF: 1, K: render.MeasureMark},
+	{Code: ret, K: 0},
+	{Code: ret, K: all},
+}
 
 // unmarked redirects what does not carry mark in the bits that bind a packet to
 // a circuit.

@@ -20,7 +20,7 @@ func TestClassify(t *testing.T) {
 		return
 	}
 	q, in := open(t), input()
-	s := render.Shape(in)[0]
+	s := render.Shape(in, nil)[0]
 	for _, name := range append([]string{"wan0"}, s.Tunnels...) {
 		hosttest.Run(t, "ip", "tuntap", "add", name, "mode", "tun")
 		hosttest.Run(t, "ip", "link", "set", name, "up")
@@ -41,6 +41,7 @@ func TestClassify(t *testing.T) {
 		{"10.9.0.2:9", render.ClassMark(0), 0, "thoại"},
 		{"10.9.0.2:9", render.ClassMark(1) | 0x1234, 0, "nền"},
 		{"10.9.0.2:9", render.ClassMark(7), 0, bestEffort},
+		{"10.9.0.2:9", render.MeasureMark, 48 << 2, ""},
 		{"10.9.0.2:9", 0, 46 << 2, bestEffort},
 		{"10.9.0.2:9", 0, 0, bestEffort},
 		{"10.9.0.2:9", 0, 48 << 2, control},

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -26,6 +28,10 @@ const limit = 10 * time.Second // of one call of tc
 type Queues struct {
 	tc  string // absolute path
 	log *slog.Logger
+
+	mu      sync.Mutex // guards below, and is held while queues are changed
+	uploads map[string]uint64
+	applied *render.Input // nil: nothing was yet
 }
 
 // Open finds tc.
@@ -44,7 +50,7 @@ func (q *Queues) Name() string { return "queues" }
 func (q *Queues) Check(_ context.Context, in render.Input) error {
 	var errs []error
 	names := map[string]string{}
-	for _, s := range render.Shape(in) {
+	for _, s := range render.Shape(in, nil) {
 		if other, taken := names[s.Device]; taken {
 			errs = append(errs, fmt.Errorf("%w: circuits %s and %s get the same queue %s; rename one", inventory.ErrInvalid, other, s.Circuit, s.Device))
 		}
@@ -55,7 +61,18 @@ func (q *Queues) Check(_ context.Context, in render.Input) error {
 
 // Apply makes the box queue exactly as in asks.
 func (q *Queues) Apply(ctx context.Context, in render.Input) error {
-	p, err := q.plan(ctx, render.Shape(in))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := q.converge(ctx, in); err != nil {
+		return err
+	}
+	q.applied = &in
+	return nil
+}
+
+// converge makes the box queue as in asks; q.mu is held.
+func (q *Queues) converge(ctx context.Context, in render.Input) error {
+	p, err := q.plan(ctx, render.Shape(in, q.uploads))
 	if err != nil {
 		return err
 	}
@@ -65,9 +82,32 @@ func (q *Queues) Apply(ctx context.Context, in render.Input) error {
 	return q.carryOut(ctx, p)
 }
 
+// Follow makes the queues run at what their circuits were measured to carry,
+// bit/s, by circuit; those that are missing run at their contract's rate. What
+// waits in them stays.
+func (q *Queues) Follow(ctx context.Context, uploads map[string]uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if maps.Equal(uploads, q.uploads) {
+		return nil
+	}
+	old := q.uploads
+	q.uploads = maps.Clone(uploads)
+	if q.applied == nil {
+		return nil
+	}
+	if err := q.converge(ctx, *q.applied); err != nil {
+		q.uploads = old // so that the next call tries again
+		return err
+	}
+	return nil
+}
+
 // Diff lists how the box's queues differ from what in asks; none: they do not.
 func (q *Queues) Diff(ctx context.Context, in render.Input) ([]string, error) {
-	p, err := q.plan(ctx, render.Shape(in))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p, err := q.plan(ctx, render.Shape(in, q.uploads))
 	return p.changes, err
 }
 
@@ -190,7 +230,7 @@ func (p *plan) redirects(links []netlink.Link, list []render.Shaper, have observ
 	want := map[string]redirect{}
 	for _, s := range list {
 		for _, t := range s.Tunnels {
-			want[t] = redirect{to: s.Device, program: everything}
+			want[t] = redirect{to: s.Device, program: unmeasured}
 		}
 		if s.Port != "" {
 			want[s.Port] = redirect{to: s.Device, program: unmarked(s.Mark)}

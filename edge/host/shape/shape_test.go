@@ -60,12 +60,12 @@ func TestConverge(t *testing.T) {
 		return
 	}
 	q, in := open(t), input()
-	tunnels := render.Shape(in)[0].Tunnels
+	tunnels := render.Shape(in, nil)[0].Tunnels
 	for _, name := range append([]string{"wan0"}, tunnels...) {
 		hosttest.Run(t, "ip", "tuntap", "add", name, "mode", "tun")
 		hosttest.Run(t, "ip", "link", "set", name, "up")
 	}
-	device := render.Shape(in)[0].Device
+	device := render.Shape(in, nil)[0].Device
 	index := func() string { return strings.Fields(hosttest.Run(t, "ip", "-o", "link", "show", device))[0] }
 
 	apply(t, q, in)

@@ -63,16 +63,24 @@ type scene struct {
 	calls, bulk *sink
 }
 
+// newScene is a box whose modem takes 20 Mbit/s, as the contract says.
 func newScene(t *testing.T, tunnels func(*testing.T, render.Input)) scene {
 	t.Helper()
-	in, far := input(), hosttest.Space("far")
+	s := wired(t, input(), tunnels)
+	hosttest.Run(t, "tc", "qdisc", "add", "dev", "wan0", "root", "tbf", "rate", "20mbit", "burst", "4k", "limit", "500k")
+	return s
+}
+
+// wired is a box whose circuit is as fast as the machine.
+func wired(t *testing.T, in render.Input, tunnels func(*testing.T, render.Input)) scene {
+	t.Helper()
+	far := hosttest.Space("far")
 	run := func(args ...string) { t.Helper(); hosttest.Run(t, args[0], args[1:]...) }
 	run("ip", "link", "add", "wan0", "type", "veth", "peer", "name", "eth0", "netns", far)
 	run("ip", "link", "set", "wan0", "up")
 	run("ip", "-n", far, "link", "set", "eth0", "up")
 	run("ip", "addr", "add", "198.51.100.2/24", "dev", "wan0")
 	run("ip", "-n", far, "addr", "add", "198.51.100.1/24", "dev", "eth0")
-	run("tc", "qdisc", "add", "dev", "wan0", "root", "tbf", "rate", "20mbit", "burst", "4k", "limit", "500k")
 	tunnels(t, in)
 	for i, tn := range in.Config.Tunnels {
 		name := render.Interface(tn)

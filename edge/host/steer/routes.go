@@ -54,10 +54,64 @@ func Deviations(c edge.Config, paths []Path, choices []Choice) []render.Route {
 			routes = append(routes, local(c, table)...)
 		}
 	}
+	sortRoutes(routes)
+	return slices.Compact(routes)
+}
+
+func sortRoutes(routes []render.Route) {
 	slices.SortFunc(routes, func(a, b render.Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), a.Dst.Compare(b.Dst), cmp.Compare(a.Dev, b.Dev))
 	})
-	return slices.Compact(routes)
+}
+
+// Follow keeps of an edge's deviations those to where routing, as main has it,
+// goes by the same device: a hub whose session is up may not know the way, as
+// when it has just come back or lost the data centre, and routing then goes by
+// another one. Where routing goes by several, the parts that go by that hub are
+// kept.
+func Follow(c edge.Config, routes, main []render.Route) []render.Route {
+	if c.Role == inventory.RoleHub { // one interface for many sites, each the only way to its own
+		return routes
+	}
+	peers := make(map[string]inventory.DeviceID, len(c.Tunnels))
+	for _, t := range c.Tunnels {
+		peers[render.Interface(t)] = t.Peer
+	}
+	tables := map[int]bool{}
+	var out []render.Route
+	for _, r := range routes {
+		if !r.Via.IsValid() {
+			continue
+		}
+		var same []render.Route
+		all := true
+		for _, m := range main {
+			peer, tunnel := peers[m.Dev]
+			switch {
+			case !tunnel || !m.Dst.Overlaps(r.Dst):
+			case peer != peers[r.Dev]:
+				all = false
+			case m.Dst.Bits() > r.Dst.Bits():
+				part := r
+				part.Dst = m.Dst
+				same = append(same, part)
+			default:
+				same = append(same, r)
+			}
+		}
+		if len(same) > 0 && all {
+			same = []render.Route{r}
+		}
+		out = append(out, same...)
+		tables[r.Table] = tables[r.Table] || len(same) > 0
+	}
+	for _, r := range routes {
+		if !r.Via.IsValid() && tables[r.Table] {
+			out = append(out, r)
+		}
+	}
+	sortRoutes(out)
+	return slices.Compact(out)
 }
 
 // routing says which tunnel routing uses to each group, and to which group all

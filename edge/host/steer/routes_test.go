@@ -98,6 +98,40 @@ func TestEdgeDeviates(t *testing.T) {
 	}
 }
 
+// An edge leaves for a hub only what routing sends to that hub already.
+func TestFollow(t *testing.T) {
+	c := ward()
+	devs := make([]string, len(c.Tunnels))
+	for i, tn := range c.Tunnels {
+		devs[i] = render.Interface(tn)
+	}
+	deviations := Deviations(c, allUp(c), []Choice{{Class: "voice", Group: "hub-1", Tunnel: "b--hub-1"}})
+	at := func(dst, dev string) render.Route {
+		return render.Route{Dst: netip.MustParsePrefix(dst), Dev: dev}
+	}
+	pool := "0 10.64.0.0/10 via 172.16.0.2 dev " + devs[1]
+	own := []string{"0 10.64.3.0/24 via invalid IP dev eth3", "0 fd12:0:0:3::/64 via invalid IP dev eth3"}
+	for name, tt := range map[string]struct {
+		main []render.Route
+		want []string
+	}{
+		"no routes at all":       {nil, nil},
+		"only a default":         {[]render.Route{at("0.0.0.0/0", "wan0"), at("10.70.0.0/16", "wan0")}, nil},
+		"by the other hub":       {[]render.Route{at("10.70.0.0/16", devs[2]), at("10.64.16.0/20", devs[3])}, nil},
+		"parts by this hub":      {[]render.Route{at("10.64.16.0/20", devs[0]), at("10.64.32.0/20", devs[1])}, []string{pool, own[0], own[1]}},
+		"the whole by this hub":  {[]render.Route{at("10.0.0.0/8", devs[0])}, []string{pool, own[0], "0 10.70.0.0/16 via 172.16.0.2 dev " + devs[1], own[1]}},
+		"some by one, some else": {[]render.Route{at("10.64.16.0/20", devs[0]), at("10.64.32.0/20", devs[2])}, []string{own[0], "0 10.64.16.0/20 via 172.16.0.2 dev " + devs[1], own[1]}},
+	} {
+		if got := texts(Follow(c, deviations, tt.main)); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got\n%q\nwant\n%q", name, got, tt.want)
+		}
+	}
+	c.Role = inventory.RoleHub
+	if got := Follow(c, deviations, nil); !slices.Equal(got, deviations) {
+		t.Errorf("a hub: %q", texts(got))
+	}
+}
+
 func TestHubDeviatesPerSite(t *testing.T) {
 	c := edge.Config{Device: "hub-1", Role: inventory.RoleHub, Classes: []edge.Class{bulk, voice}}
 	for i, n := range []string{"a1--hub-1", "b1--hub-1", "a2--hub-1", "b2--hub-1"} {
@@ -127,6 +161,7 @@ type stage struct {
 	down   map[string]bool
 	bad    map[string]bool
 	fail   bool
+	silent bool // no hub has announced anything
 	routes []string
 	watch  chan struct{}
 }
@@ -170,6 +205,17 @@ func (s *stage) detour(routes []render.Route) error {
 	return nil
 }
 
+// routed is a main table in which hub 1 has announced all, or nothing.
+func (s *stage) routed() ([]render.Route, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silent {
+		return nil, nil
+	}
+	dev := render.Interface(ward().Tunnels[0])
+	return []render.Route{{Dst: netip.MustParsePrefix("10.0.0.0/8"), Dev: dev}, {Dst: netip.MustParsePrefix("fd13::/48"), Dev: dev}}, nil
+}
+
 // set changes the stage and returns how many routes there are after d.
 func (s *stage) set(down, bad string, d time.Duration) int {
 	s.mu.Lock()
@@ -192,7 +238,7 @@ func TestRunSteers(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- Run(ctx, Deps{Plane: plane, Quality: s.quality, Detour: s.detour, Log: slog.New(slog.DiscardHandler)})
+			done <- Run(ctx, Deps{Plane: plane, Quality: s.quality, Detour: s.detour, Routed: s.routed, Log: slog.New(slog.DiscardHandler)})
 		}()
 		if n := s.set("", "", 5*time.Second); n != 0 {
 			t.Errorf("%d routes without a configuration", n)
@@ -205,6 +251,18 @@ func TestRunSteers(t *testing.T) {
 		}
 		if n := s.set("", "a--hub-1", 6*time.Second); n != 5 {
 			t.Errorf("%d routes after loss on the preferred tunnel, want voice to leave it by 5", n)
+		}
+		s.mu.Lock()
+		s.silent = true
+		s.mu.Unlock()
+		if n := s.set("", "a--hub-1", 2*time.Second); n != 0 {
+			t.Errorf("%d routes to a hub that has announced nothing", n)
+		}
+		s.mu.Lock()
+		s.silent = false
+		s.mu.Unlock()
+		if n := s.set("", "a--hub-1", 2*time.Second); n != 5 {
+			t.Errorf("%d routes once the hub has announced, want 5", n)
 		}
 		if n := s.set("b--hub-1", "a--hub-1", time.Millisecond); n != 0 {
 			t.Errorf("%d routes right after the detour went down", n)

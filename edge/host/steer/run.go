@@ -54,12 +54,15 @@ type Deps struct {
 	// Detour makes routes all that the tables of the service classes hold. It
 	// is asked again and again, for an interface that is made anew lost them.
 	Detour func(routes []render.Route) error
+	// Routed returns the routes of the main table that leave by an interface;
+	// of them Dst and Dev are read.
+	Routed func() ([]render.Route, error)
 	Log    *slog.Logger
 }
 
 // Run steers until ctx ends, then returns nil; the routes stay as they are.
 func Run(ctx context.Context, deps Deps) error {
-	if deps.Plane == nil || deps.Quality == nil || deps.Detour == nil || deps.Log == nil {
+	if deps.Plane == nil || deps.Quality == nil || deps.Detour == nil || deps.Routed == nil || deps.Log == nil {
 		return errors.New("steer: Deps has an empty field")
 	}
 	watch := deps.Plane.Watch(ctx)
@@ -121,5 +124,13 @@ func (l *loop) turn(ctx context.Context, deps Deps) error {
 		}
 	}
 	l.last = choices
-	return deps.Detour(Deviations(*c, paths, choices))
+	routes := Deviations(*c, paths, choices)
+	if len(routes) > 0 {
+		main, err := deps.Routed()
+		if err != nil {
+			return err
+		}
+		routes = Follow(*c, routes, main)
+	}
+	return deps.Detour(routes)
 }

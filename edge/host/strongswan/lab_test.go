@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -44,8 +45,11 @@ func needRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: network namespaces need root")
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
+	switch _, err := os.Stat("/dev/net/tun"); {
+	case errors.Is(err, fs.ErrNotExist):
 		t.Skip("SKIPPED: userspace ESP needs /dev/net/tun")
+	case err != nil:
+		t.Fatal(err)
 	}
 }
 

@@ -1,46 +1,25 @@
 package wireguard
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
 
-	"github.com/wardnet/wardnet/edge/host/wireguard/process"
+	"github.com/wardnet/wardnet/edge/host/hosttest"
 )
 
 // The test program is also the process under test, and the plain wireguard-go
 // it is compared with.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 6 && os.Args[1] == "wg" {
-		os.Exit(host(os.Args[3], os.Args[5]))
-	}
+	hosttest.WireGuardProcess()
 	if len(os.Args) == 3 && os.Args[1] == "plain" {
 		os.Exit(plainWireGuard(os.Args[2]))
 	}
 	os.Exit(m.Run())
-}
-
-// host is `wardnet-edge wg --run-dir DIR --log-file FILE`.
-func host(dir, file string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	f, err := process.OpenFile(file)
-	if err == nil {
-		err = process.Serve(ctx, process.Config{RunDir: dir, Log: slog.New(slog.NewTextHandler(f, nil)), Bounded: true})
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // plainWireGuard runs one device the straightforward way, configured by the
