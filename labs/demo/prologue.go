@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -72,7 +70,7 @@ func (s *story) passwordFile(user string) string { return s.path("password-" + u
 // makePeople redeems the first administrator's one-time link, makes a user for
 // each part in the story, and a token for each.
 func (s *story) makePeople(ctx context.Context) error {
-	token, err := setupToken(s.serving.Setup)
+	token, err := client.SetupToken(s.serving.Setup)
 	if err != nil {
 		return err
 	}
@@ -134,27 +132,6 @@ func (s *story) password(user string) (string, error) {
 	}
 	pw := base64.RawURLEncoding.EncodeToString(b)
 	return pw, os.WriteFile(s.passwordFile(user), []byte(pw+"\n"), 0o600)
-}
-
-// setupToken reads the one-time link; the token is its fragment, which no
-// server ever logs.
-func setupToken(file string) (string, error) {
-	if file == "" {
-		return "", errors.New("the controller has an administrator already; give the demo a new --data")
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read the first administrator's link: %w", err)
-	}
-	u, err := url.Parse(strings.TrimSpace(string(b)))
-	if err != nil {
-		return "", fmt.Errorf("the first administrator's link in %s is not a URL", file)
-	}
-	q, err := url.ParseQuery(u.Fragment[strings.LastIndex(u.Fragment, "?")+1:])
-	if err != nil || q.Get("token") == "" {
-		return "", fmt.Errorf("the first administrator's link in %s has no token", file)
-	}
-	return q.Get("token"), nil
 }
 
 // importCity imports the inventory and remembers which devices the story has.

@@ -8,15 +8,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/impair/forward"
+	"github.com/wardnet/wardnet/labs/netlab/netns/netnstest"
 	"github.com/wardnet/wardnet/labs/probe"
 )
 
@@ -48,30 +47,11 @@ func TestMain(m *testing.M) {
 // bench is a box and a carrier's router joined by a circuit.
 func bench(t *testing.T) (*Bench, string, forward.Port) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED ALOUD: network namespaces need root")
-	}
-	box, router := fmt.Sprintf("w7i%d-b", os.Getpid()), fmt.Sprintf("w7i%d-c", os.Getpid())
-	t.Cleanup(func() {
-		for _, n := range []string{box, router} {
-			_ = exec.Command("ip", "netns", "delete", n).Run() // may not be there
-		}
-	})
-	for _, x := range []struct{ ns, lines string }{
-		{"", fmt.Sprintf("netns add %[1]s\nnetns add %[2]s\nlink add name wan0 netns %[1]s type veth peer name s-1.0 netns %[2]s\n", box, router)},
-		{box, "link set lo up\nlink set wan0 up\naddr add 10.9.5.2/30 dev wan0\n"},
-		{router, "link set lo up\nlink set s-1.0 up\naddr add 10.9.5.1/30 dev s-1.0\n"},
-	} {
-		args := []string{"-batch", "-"}
-		if x.ns != "" {
-			args = append([]string{"-n", x.ns}, args...)
-		}
-		cmd := exec.Command("ip", args...)
-		cmd.Stdin = strings.NewReader(x.lines)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
-	}
+	both := netnstest.Spaces(t, "box", "carrier")
+	box, router := both[0], both[1]
+	netnstest.Cable(t,
+		netnstest.End{Space: box, Port: "wan0", Addresses: []string{"10.9.5.2/30"}},
+		netnstest.End{Space: router, Port: "s-1.0", Addresses: []string{"10.9.5.1/30"}})
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

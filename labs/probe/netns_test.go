@@ -13,50 +13,24 @@ import (
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/netlab/netns"
+	"github.com/wardnet/wardnet/labs/netlab/netns/netnstest"
 	"github.com/wardnet/wardnet/labs/probe/respond"
 )
-
-// batch runs lines of ip(8).
-func batch(t *testing.T, lines string) {
-	t.Helper()
-	cmd := exec.Command("ip", "-batch", "-")
-	cmd.Stdin = strings.NewReader(lines)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("ip -batch: %v: %s\n%s", err, out, lines)
-	}
-}
 
 // hall is a host and a server on both sides of a router; it returns the names
 // of the three namespaces.
 func hall(t *testing.T) (host, router, server string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED ALOUD: network namespaces need root")
-	}
-	prefix := fmt.Sprintf("w7p%d", os.Getpid())
-	host, router, server = prefix+"-h", prefix+"-r", prefix+"-s"
-	t.Cleanup(func() {
-		for _, n := range []string{host, router, server} {
-			_ = exec.Command("ip", "netns", "delete", n).Run() // may not be there
-		}
-	})
-	batch(t, fmt.Sprintf(`netns add %[1]s
-netns add %[2]s
-netns add %[3]s
-link add name eth0 netns %[1]s type veth peer name lan netns %[2]s
-link add name left netns %[2]s type veth peer name right netns %[3]s
-`, host, router, server))
-	for _, x := range []struct{ ns, lines string }{
-		{host, "link set lo up\nlink set eth0 up\naddr add 10.9.1.10/24 dev eth0\naddr add fd09:1::10/64 dev eth0 nodad\nroute add default via 10.9.1.1\nroute add default via fd09:1::1\n"},
-		{router, "link set lo up\nlink set lan up\nlink set left up\naddr add 10.9.1.1/24 dev lan\naddr add fd09:1::1/64 dev lan nodad\naddr add 10.9.2.1/24 dev left\naddr add fd09:2::1/64 dev left nodad\n"},
-		{server, "link set lo up\nlink set right up\naddr add 10.9.2.10/24 dev right\naddr add fd09:2::10/64 dev right nodad\nroute add default via 10.9.2.1\nroute add default via fd09:2::1\n"},
-	} {
-		cmd := exec.Command("ip", "-n", x.ns, "-batch", "-")
-		cmd.Stdin = strings.NewReader(x.lines)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("ip -batch in %s: %v: %s", x.ns, err, out)
-		}
-	}
+	all := netnstest.Spaces(t, "host", "router", "server")
+	host, router, server = all[0], all[1], all[2]
+	netnstest.Cable(t,
+		netnstest.End{Space: host, Port: "eth0", Addresses: []string{"10.9.1.10/24", "fd09:1::10/64"}},
+		netnstest.End{Space: router, Port: "lan", Addresses: []string{"10.9.1.1/24", "fd09:1::1/64"}})
+	netnstest.Cable(t,
+		netnstest.End{Space: router, Port: "left", Addresses: []string{"10.9.2.1/24", "fd09:2::1/64"}},
+		netnstest.End{Space: server, Port: "right", Addresses: []string{"10.9.2.10/24", "fd09:2::10/64"}})
+	netnstest.Batch(t, host, "route add default via 10.9.1.1\nroute add default via fd09:1::1\n")
+	netnstest.Batch(t, server, "route add default via 10.9.2.1\nroute add default via fd09:2::1\n")
 	err := netns.Do(router, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/netlab/netns"
+	"github.com/wardnet/wardnet/labs/netlab/netns/netnstest"
 	"github.com/wardnet/wardnet/labs/probe"
 	"github.com/wardnet/wardnet/labs/probe/respond"
 )
@@ -23,30 +23,13 @@ import (
 // cable is a box and a router joined by a veth pair; the router answers.
 func cable(t *testing.T) (box, router string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED ALOUD: network namespaces need root")
-	}
-	box, router = fmt.Sprintf("w7f%d-b", os.Getpid()), fmt.Sprintf("w7f%d-r", os.Getpid())
-	t.Cleanup(func() {
-		for _, n := range []string{box, router} {
-			_ = exec.Command("ip", "netns", "delete", n).Run() // may not be there
-		}
-	})
-	for _, x := range []struct{ ns, lines string }{
-		{"", fmt.Sprintf("netns add %[1]s\nnetns add %[2]s\nlink add name wan0 netns %[1]s type veth peer name s-1.0 netns %[2]s\n", box, router)},
-		{box, "link set lo up\nlink set wan0 up\naddr add 10.9.3.2/30 dev wan0\naddr add fd09:3::2/64 dev wan0 nodad\nroute add default via 10.9.3.1\n"},
-		{router, "link set lo up\nlink set s-1.0 up\naddr add 10.9.3.1/30 dev s-1.0\naddr add fd09:3::1/64 dev s-1.0 nodad\naddr add 10.9.4.1/32 dev lo\n"},
-	} {
-		args := []string{"-batch", "-"}
-		if x.ns != "" {
-			args = append([]string{"-n", x.ns}, args...)
-		}
-		cmd := exec.Command("ip", args...)
-		cmd.Stdin = strings.NewReader(x.lines)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
-	}
+	both := netnstest.Spaces(t, "box", "router")
+	box, router = both[0], both[1]
+	netnstest.Cable(t,
+		netnstest.End{Space: box, Port: "wan0", Addresses: []string{"10.9.3.2/30", "fd09:3::2/64"}},
+		netnstest.End{Space: router, Port: "s-1.0", Addresses: []string{"10.9.3.1/30", "fd09:3::1/64"}})
+	netnstest.Batch(t, box, "route add default via 10.9.3.1\n")
+	netnstest.Batch(t, router, "addr add 10.9.4.1/32 dev lo\n")
 	return box, router
 }
 

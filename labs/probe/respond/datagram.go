@@ -10,45 +10,44 @@ import (
 
 // returner gives the loop that sends every datagram of c back to its sender,
 // from the address it was sent to: a host may have several.
-func returner(six bool, c net.PacketConn) (func(), error) {
+func returner(six bool, c *net.UDPConn) (func(), error) {
+	var err error
 	if six {
-		p := ipv6.NewPacketConn(c)
-		if err := p.SetControlMessage(ipv6.FlagDst, true); err != nil {
-			return nil, fmt.Errorf("ask for destination addresses: %w", err)
-		}
-		return func() {
-			b := make([]byte, 65536)
-			for {
-				n, cm, from, err := p.ReadFrom(b)
-				if err != nil {
-					return // closed
-				}
-				reply := &ipv6.ControlMessage{}
-				if cm != nil {
-					reply.Src = cm.Dst
-				}
-				_, _ = p.WriteTo(answer(c, b[:n]), reply, from) // a lost answer is a lost datagram
-			}
-		}, nil
+		err = ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
+	} else {
+		err = ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
 	}
-	p := ipv4.NewPacketConn(c)
-	if err := p.SetControlMessage(ipv4.FlagDst, true); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("ask for destination addresses: %w", err)
 	}
 	return func() {
-		b := make([]byte, 65536)
+		b, control := make([]byte, 65536), make([]byte, 512)
 		for {
-			n, cm, from, err := p.ReadFrom(b)
+			n, nc, _, from, err := c.ReadMsgUDPAddrPort(b, control)
 			if err != nil {
 				return // closed
 			}
-			reply := &ipv4.ControlMessage{}
-			if cm != nil {
-				reply.Src = cm.Dst
-			}
-			_, _ = p.WriteTo(answer(c, b[:n]), reply, from) // a lost answer is a lost datagram
+			_, _, _ = c.WriteMsgUDPAddrPort(answer(c, b[:n]), fromThere(six, control[:nc]), from) // a lost answer is a lost datagram
 		}
 	}, nil
+}
+
+// fromThere is the control message of an answer that leaves from the address
+// which the control message of the question says it was sent to; nil, where it
+// does not say.
+func fromThere(six bool, question []byte) []byte {
+	if six {
+		var cm ipv6.ControlMessage
+		if cm.Parse(question) != nil {
+			return nil
+		}
+		return (&ipv6.ControlMessage{Src: cm.Dst}).Marshal()
+	}
+	var cm ipv4.ControlMessage
+	if cm.Parse(question) != nil {
+		return nil
+	}
+	return (&ipv4.ControlMessage{Src: cm.Dst}).Marshal()
 }
 
 // answer is what is sent back: the same, but marked as a response where the

@@ -107,7 +107,7 @@ func (r *Responder) listen(ctx context.Context, network, addr string) error {
 		return err
 	}
 	r.sockets = append(r.sockets, c)
-	back, err := returner(network == "udp6", c)
+	back, err := returner(network == "udp6", c.(*net.UDPConn)) // what a UDP network gives
 	if err != nil {
 		return err
 	}
