@@ -26,7 +26,7 @@ type scripted struct {
 	err  error
 	caps *gnmi.CapabilityResponse
 	get  *gnmi.GetResponse
-	hang bool
+	hang chan struct{} // no answer before it is closed; nil: at once
 
 	lastGet, lastSet atomic.Value // *gnmi.GetRequest, *gnmi.SetRequest; a late handler may still write
 }
@@ -43,10 +43,10 @@ func (s *scripted) Get(_ context.Context, req *gnmi.GetRequest) (*gnmi.GetRespon
 // sent returns the last Set.
 func (s *scripted) sent() *gnmi.SetRequest { return s.lastSet.Load().(*gnmi.SetRequest) }
 
-func (s *scripted) Set(ctx context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse, error) {
+func (s *scripted) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse, error) {
 	s.lastSet.Store(req)
-	if s.hang {
-		<-ctx.Done()
+	if s.hang != nil { // not until ctx ends: an answer then may still arrive in time
+		<-s.hang
 	}
 	return &gnmi.SetResponse{}, s.err
 }
@@ -106,7 +106,8 @@ func TestErrors(t *testing.T) {
 
 func TestContexts(t *testing.T) {
 	s, d := script(t, Config{Timeout: 50 * time.Millisecond})
-	s.hang = true
+	s.hang = make(chan struct{})
+	t.Cleanup(func() { close(s.hang) })
 	err := d.Confirm(t.Context(), "c-1")
 	if !errors.Is(err, edge.ErrUnreachable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("no answer: %v, want ErrUnreachable with the cause", err)
