@@ -261,7 +261,7 @@ func (c *Conductor) admit(ctx context.Context) {
 			pass, stop := context.WithCancelCause(ctx)
 			d.busy, d.stop = true, stop
 			c.wg.Go(func() {
-				err := c.pass(pass, e, d)
+				err := c.pass(pass, e, id, d)
 				c.ended(pass, d, err)
 				stop(nil)
 			})

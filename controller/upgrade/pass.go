@@ -18,10 +18,10 @@ const callTimeout = 20 * time.Second
 
 // pass brings one device as far as it goes now. It looks at what the device
 // says, never at what was done before.
-func (c *Conductor) pass(ctx context.Context, e *entry, d *device) error {
+func (c *Conductor) pass(ctx context.Context, e *entry, id inventory.DeviceID, d *device) error {
 	installed := false
 	for {
-		agent, err := c.deps.Dial(ctx, d.Device.Device)
+		agent, err := c.deps.Dial(ctx, id)
 		if err != nil {
 			return err
 		}
