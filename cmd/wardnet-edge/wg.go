@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wardnet/wardnet/edge/host/program"
 	"github.com/wardnet/wardnet/edge/host/wireguard/process"
 	"github.com/wardnet/wardnet/inventory"
 )
@@ -51,6 +52,9 @@ removes one. The environment variable GOMEMLIMIT replaces its own memory limit.`
 					return err
 				}
 				log = slog.New(slog.NewTextHandler(f, nil))
+			}
+			if err := program.Urgent(os.Getpid()); err != nil {
+				log.Warn("packets may wait for other programs", "err", err)
 			}
 			_, limited := os.LookupEnv("GOMEMLIMIT")
 			return process.Serve(c.Context(), process.Config{RunDir: dir, Log: log, Bounded: !limited})

@@ -13,6 +13,9 @@ import (
 // daemonOrder is the order of start: the others speak to zebra.
 var daemonOrder = []string{"zebra", "bfdd", "bgpd"}
 
+// detector finds dead paths: a box short of time must not find any that live.
+const detector = "bfdd"
+
 // arguments of each daemon beside its instance. None listens for people on TCP
 // (-P 0). A zebra that comes back keeps the routes it finds for 10 s, so that
 // its death costs no packet while bgpd sends them again.
@@ -79,7 +82,15 @@ func (i *Instance) start(ctx context.Context, name string) error {
 	if _, err := program.Run(ctx, shortLimit, nil, i.daemons[name], args...); err != nil {
 		return fmt.Errorf("start FRR: %w; look into the system log for %s", err, name)
 	}
-	return i.wait(ctx, name, func() bool { return i.pid(name) != 0 && i.answers(name) }, "does not answer")
+	if err := i.wait(ctx, name, func() bool { return i.pid(name) != 0 && i.answers(name) }, "does not answer"); err != nil {
+		return err
+	}
+	if name == detector {
+		if err := program.Urgent(i.pid(name)); err != nil {
+			return fmt.Errorf("start FRR: %w", err)
+		}
+	}
+	return nil
 }
 
 // endStray ends a daemon of our own instance that was left in another network

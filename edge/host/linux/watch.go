@@ -12,10 +12,13 @@ import (
 )
 
 const (
-	pollPause   = 300 * time.Millisecond // between looks at the sessions, while somebody watches
+	pollPause   = 300 * time.Millisecond // between looks at the sessions, while somebody watches and they move
+	calmPause   = time.Second            // the same when they have not moved for stirred
+	stirred     = 20 * time.Second
 	daemonPause = time.Second            // between looks whether FRR lives
 	resyncPause = time.Minute            // between looks for what others changed
 	settle      = 100 * time.Millisecond // a burst of kernel messages counts as one
+	apart       = 500 * time.Millisecond // and two such bursts are told at least so far apart
 	retryPause  = 2 * time.Second        // after a failed try to heal
 )
 
@@ -119,6 +122,7 @@ func (h *Host) hear(ctx context.Context) error {
 	}
 	up := map[string]bool{}
 	var pending <-chan time.Time
+	var told time.Time
 	mend := false
 	for {
 		ours, ok := false, true
@@ -126,7 +130,7 @@ func (h *Host) hear(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-pending:
-			pending = nil
+			pending, told = nil, time.Now()
 			if mend {
 				h.heal()
 				mend = false
@@ -154,33 +158,45 @@ func (h *Host) hear(ctx context.Context) error {
 		}
 		mend = mend || ours
 		if pending == nil {
-			pending = time.After(settle)
+			pending = time.After(max(settle, apart-time.Since(told)))
 		}
 	}
 }
 
-// poll looks at the sessions while somebody watches; FRR does not tell.
+// poll looks at the sessions while somebody watches; FRR does not tell. A box
+// where nothing has moved for a while is asked less often.
 func (h *Host) poll(ctx context.Context) error {
-	tick := time.NewTicker(pollPause)
-	defer tick.Stop()
+	timer := time.NewTimer(pollPause)
+	defer timer.Stop()
 	var last frr.Sessions
+	var box string
+	moved := time.Now()
 	dead := kicker{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
-		if !h.watched() || h.current().box.FRR == "" {
+		pause := pollPause
+		if time.Since(moved) > stirred {
+			pause = calmPause
+		}
+		timer.Reset(pause)
+		force := h.current()
+		if force.box.FRR != box {
+			box, moved = force.box.FRR, time.Now()
+		}
+		if !h.watched() || box == "" {
 			continue
 		}
 		now, err := h.routing.Sessions(ctx)
 		if err != nil {
 			continue // State says so to who asks
 		}
-		h.kick(ctx, dead.due(h.current(), now.BFD, time.Now()))
+		h.kick(ctx, dead.due(force, now.BFD, time.Now()))
 		if !maps.Equal(now.BFD, last.BFD) || !maps.Equal(now.BGP, last.BGP) {
-			last = now
+			last, moved = now, time.Now()
 			h.wake()
 		}
 	}

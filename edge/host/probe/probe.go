@@ -30,6 +30,9 @@ const (
 	perTunnel = 10 * time.Millisecond
 	// slowest bounds that pause; beyond 100 tunnels each is probed once a second.
 	slowest = time.Second
+	// burst is how many tunnels are probed at once: what wakes the box, here and
+	// at the far end, costs more than the packet does.
+	burst = 10
 	// dscpControl is CS6 (RFC 2474 §4.2.2.2) in the TOS byte.
 	dscpControl = 48 << 2
 	// fewest is how many probes a judgement over [Prober.Window] rests on.
@@ -47,7 +50,7 @@ type Target struct {
 
 // Config of a prober. Log is required, zero means default.
 type Config struct {
-	// Interval between two probes of one tunnel; default 200 ms. Many tunnels
+	// Interval between two probes of one tunnel; default 300 ms. Many tunnels
 	// are probed less often: n of them every n × 10 ms, at most every second.
 	Interval time.Duration
 	Window   time.Duration // of [Prober.Window]; default 10 s
@@ -82,7 +85,7 @@ func Open(cfg Config) (*Prober, error) {
 	if cfg.Log == nil {
 		return nil, fmt.Errorf("%w: prober: Log is required", inventory.ErrInvalid)
 	}
-	cfg.Interval = cmp.Or(cfg.Interval, 200*time.Millisecond)
+	cfg.Interval = cmp.Or(cfg.Interval, 300*time.Millisecond)
 	cfg.Window = cmp.Or(cfg.Window, 10*time.Second)
 	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
@@ -197,7 +200,7 @@ func (p *Prober) interval() time.Duration {
 // [edge.Contract.Items].
 func (p *Prober) Holds() []string { return p.check.holds(time.Now()) }
 
-// send sends the probes, evenly over the interval.
+// send sends the probes, in bursts that are spread evenly over the interval.
 func (p *Prober) send(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -209,24 +212,25 @@ func (p *Prober) send(ctx context.Context) error {
 			i = 0
 		case <-timer.C:
 		}
-		pause := slowest
-		if t, n := p.turn(i); t != nil {
+		now, pause := p.turn(i)
+		for _, t := range now {
 			p.probe(t)
-			pause = n
 		}
 		timer.Reset(pause)
 	}
 }
 
-// turn is the i-th path to probe, and the pause after it; nil without any.
-func (p *Prober) turn(i int) (*path, time.Duration) {
+// turn is the i-th burst, and the pause after it.
+func (p *Prober) turn(i int) ([]*path, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.order)
 	if n == 0 {
-		return nil, 0
+		return nil, slowest
 	}
-	return p.order[i%n], p.interval() / time.Duration(n)
+	bursts := (n + burst - 1) / burst
+	i %= bursts
+	return p.order[i*n/bursts : (i+1)*n/bursts], p.interval() / time.Duration(bursts)
 }
 
 // probe sends one probe. One that cannot be sent is lost: the path does not

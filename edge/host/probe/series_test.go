@@ -147,6 +147,28 @@ func TestPace(t *testing.T) {
 		if got := p.interval(); got != want {
 			t.Errorf("%d tunnels are probed every %s, want %s", n, got, want)
 		}
+		probed, took := map[*path]int{}, time.Duration(0)
+		for i := range p.order {
+			p.order[i] = &path{index: i}
+		}
+		for i := 7; took < want-time.Microsecond; i++ {
+			now, pause := p.turn(i)
+			took += pause
+			if len(now) > burst {
+				t.Errorf("%d of %d tunnels are probed at once", len(now), n)
+			}
+			for _, t := range now {
+				probed[t]++
+			}
+		}
+		if len(probed) != n {
+			t.Errorf("in %s, %d of %d tunnels are probed", took, len(probed), n)
+		}
+		for _, times := range probed {
+			if times != 1 {
+				t.Errorf("one of %d tunnels is probed %d times", n, times)
+			}
+		}
 	}
 }
 

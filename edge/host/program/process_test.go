@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestProcessIsFoundByAllOfIts(t *testing.T) {
@@ -80,5 +83,25 @@ func TestWaitSaysWhatItWaitedFor(t *testing.T) {
 	cancel()
 	if err := Wait(ctx, time.Minute, "it does not come", func() bool { return false }); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+func TestUrgent(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "61")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // its own group, not the test's
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	err := Urgent(pid)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		t.Log("not allowed here: only the refusal is tested")
+	} else if got, gerr := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || gerr != nil || got != 20-urgency {
+		t.Errorf("priority %d (the kernel gives 20 less the nice value), %v, %v", got, err, gerr)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // killed
+	if err := Urgent(pid); err != nil {
+		t.Errorf("a process that has ended: %v", err)
 	}
 }

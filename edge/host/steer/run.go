@@ -13,8 +13,10 @@ import (
 	"github.com/wardnet/wardnet/edge/render"
 )
 
-// pause is the time between two looks when nothing wakes the loop.
-const pause = time.Second
+const (
+	pause = time.Second            // between two looks when nothing wakes the loop
+	apart = 300 * time.Millisecond // at least, between two that something woke
+)
 
 // Plane is a host that tells which configuration it runs. The agent applies
 // through it, so that what is steered is what is in force.
@@ -69,6 +71,7 @@ func Run(ctx context.Context, deps Deps) error {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	var l loop
+	var woken time.Time
 	for {
 		if err := l.turn(ctx, deps); err != nil && ctx.Err() == nil {
 			if text := err.Error(); text != l.said {
@@ -86,6 +89,12 @@ func Run(ctx context.Context, deps Deps) error {
 			if !ok {
 				return nil
 			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(apart - time.Since(woken)):
+			}
+			woken = time.Now()
 		}
 	}
 }

@@ -55,6 +55,8 @@ func Serve(ctx context.Context, cfg Config) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer s.hangUp()
+	defer stop()
+	all.Go(func() { t.drain(ctx) })
 	for {
 		c, err := lis.AcceptUnix()
 		if err != nil {
