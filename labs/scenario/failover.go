@@ -50,6 +50,9 @@ var All = []Scenario{
 	{"encrypted", "a known payload crosses the wards: seen in their segments, never on their circuits", 1, []Step{
 		{"capture", encrypts},
 	}},
+	{"tools", "a ward's box pings, traces and captures; who may not is refused; the audit log knows", 1, []Step{
+		{"look from the box", tools},
+	}},
 	{"replace", "a ward's box burns: another one takes its place, the burnt one's disk is worth nothing", 1, []Step{
 		{"the box is replaced", boxReplaced},
 	}},
@@ -160,7 +163,7 @@ func brownsOut(ctx context.Context, p *play) error {
 
 // looksEvery is the pause between two looks: the daemons' own counters see what
 // happens between them.
-const looksEvery = 5 * time.Second
+const looksEvery = time.Second
 
 // looks holds the lab to being healthy and the pings to losing nothing.
 func looks(ctx context.Context, p *play) error {
@@ -178,7 +181,8 @@ func looks(ctx context.Context, p *play) error {
 		return err
 	}
 	flaps, asked, sessions := 0, 0, 0
-	err = p.through(ctx, "steady", 500*time.Millisecond, 0, all, func() error {
+	every := pace(len(all))
+	err = p.through(ctx, "steady", max(500*time.Millisecond, 4*every), 0, all, func() error {
 		for end := time.Now().Add(length); time.Now().Before(end); {
 			s, err := p.Lab.Status(ctx)
 			if err != nil {
@@ -190,7 +194,7 @@ func looks(ctx context.Context, p *play) error {
 				flaps++
 				p.say("  %s", s)
 			}
-			if err := pause(ctx, looksEvery); err != nil {
+			if err := pause(ctx, max(5, time.Duration(len(all)))*looksEvery); err != nil {
 				return err
 			}
 		}
@@ -199,7 +203,7 @@ func looks(ctx context.Context, p *play) error {
 	if err != nil {
 		return err
 	}
-	p.event(Event{Name: "always healthy", Lost: flaps, OK: flaps == 0, Detail: fmt.Sprintf("%d looks in %s", asked, length)})
+	p.event(Event{Name: "always healthy", Lost: flaps, OK: flaps == 0, Detail: fmt.Sprintf("%d looks in %s; every ward was pinged every %s", asked, length, every)})
 	after, err := p.Lab.Lost(ctx)
 	if err != nil {
 		return err

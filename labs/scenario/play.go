@@ -78,6 +78,15 @@ type watched struct {
 	ping *probe.Pinger
 }
 
+// pace is how often each of n wards is pinged: every 10 ms, and all of many
+// together 200 times a second, for the pings are the lab's greatest load.
+func pace(n int) time.Duration {
+	if n <= 4 {
+		return 10 * time.Millisecond
+	}
+	return time.Duration(n) * 5 * time.Millisecond
+}
+
 // watch starts a ping at each ward and waits until it is answered steadily.
 func (p *play) watch(ctx context.Context, sites ...netlab.Site) ([]watched, func(), error) {
 	var out []watched
@@ -92,6 +101,7 @@ func (p *play) watch(ctx context.Context, sites ...netlab.Site) ([]watched, func
 			stop()
 			return nil, nil, err
 		}
+		f.Interval = pace(len(sites))
 		ping, err := probe.Start(ctx, f)
 		if err != nil {
 			stop()

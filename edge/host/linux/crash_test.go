@@ -26,7 +26,7 @@ const heals = 5 * time.Second
 
 // TestCrash kills the host before each step of a change from ward to otherWard
 // and lets a new process bring the box to the one or the other; then it takes
-// the whole namespace away.
+// the whole namespace away. All the while, packets that both deny must not pass.
 func TestCrash(t *testing.T) {
 	if hosttest.Inside(t) {
 		child(t)
@@ -54,6 +54,15 @@ func TestCrash(t *testing.T) {
 	for _, s := range (&Host{}).steps() {
 		names = append(names, s.name)
 	}
+	leaks := watchLeaks(t, space)
+	tight := func(when string) {
+		t.Helper()
+		sent, passed := leaks.end()
+		if sent == 0 || passed > 0 {
+			t.Errorf("%s: %d of %d packets passed that both configurations deny", when, passed, sent)
+		}
+		t.Logf("%s: none of %d denied packets passed", when, sent)
+	}
 	must("first life", wantEnv+"=old")
 	for i, step := range names {
 		out, err := life(stepEnv + "=" + step)
@@ -66,12 +75,21 @@ func TestCrash(t *testing.T) {
 			must("back to the old one", wantEnv+"=old")
 		}
 	}
+	tight("killed before each step")
 	for _, want := range []string{"old", "new"} {
 		hosttest.Remake(t, space)
 		hosttest.Remake(t, space+"-out")
 		plug(t, space)
+		leaks = watchLeaks(t, space)
 		must("power cut", wantEnv+"="+want)
+		tight("power cut, then " + want)
 	}
+	// The packets would pass, and be seen, if the box let them.
+	leaks = watchLeaks(t, space)
+	hosttest.Run(t, "ip", "netns", "exec", space, "nft", "flush", "ruleset")
+	hosttest.Run(t, "ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	hosttest.Eventually(t, hosttest.Within(t, heals), "denied packets pass a box without a filter", func() bool { return leaks.passed.Load() > 0 })
+	leaks.end()
 }
 
 // child is one life of a box's agent.
