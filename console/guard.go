@@ -34,6 +34,7 @@ func (c *Console) guard(hctx huma.Context, next func(huma.Context)) {
 	refuse := func(reason string, p *client.Problem) {
 		c.metrics.refused.WithLabelValues(reason).Inc()
 		if write {
+			t.object = clip(r.Method + " " + r.URL.Path) // what it was about is its operation's to say
 			c.auditor.record(ctx, t, outcomeRefused, p.Detail)
 		}
 		if p.Status == http.StatusUnauthorized {

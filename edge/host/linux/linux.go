@@ -88,6 +88,7 @@ type Host struct {
 	metrics *metrics
 	filter  *nft.Filter
 	routing *frr.Instance
+	tables  tables
 	wan     *wan
 	render  func(render.Input) (render.Box, error)
 	between func(step string) // before each step of a transaction; nil outside of tests
@@ -97,6 +98,7 @@ type Host struct {
 	viewMu sync.Mutex // guards what readers see; taken after mu, never the other way
 	view   inForce
 	cached *observation
+	asked  answer
 	totals map[string]total // peers' counters, by tunnel
 	heirs  map[chan struct{}]bool
 

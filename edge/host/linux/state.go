@@ -70,14 +70,14 @@ func (h *Host) observe(ctx context.Context, now inForce) (agent.HostState, error
 	for _, l := range list {
 		see.links[l.Attrs().Name] = l.Attrs()
 	}
-	if see.sessions, err = h.routing.Sessions(ctx); err != nil {
+	if see.sessions, err = h.sessions(ctx, fresh); err != nil {
 		return s, err
 	}
 	// A process that is down has no tunnel up.
 	if see.devices, err = h.deps.Tunnels.State(ctx); err != nil && !errors.Is(err, edge.ErrUnreachable) {
 		return s, err
 	}
-	see.silent = silentGateways()
+	see.silent = h.silentGateways()
 	for _, t := range now.config.Tunnels {
 		s.Tunnels = append(s.Tunnels, h.tunnel(t, now, see, s.At))
 	}
@@ -177,23 +177,20 @@ func counters(s *netlink.LinkStatistics) agent.Counters {
 
 // silentGateways are the ports on which the kernel asked a neighbour in vain;
 // unknown is not silent.
-func silentGateways() map[string]bool {
+func (h *Host) silentGateways() map[string]bool {
 	out := map[string]bool{}
-	routes, err := routes()
+	gateways, err := h.tables.gateways()
 	if err != nil {
 		return out
 	}
-	for _, r := range routes {
-		if r.Gw == nil || r.LinkIndex == 0 {
-			continue
-		}
-		neighbours, err := netlink.NeighList(r.LinkIndex, r.Family)
+	for _, g := range gateways {
+		neighbours, err := netlink.NeighList(g.link, g.family)
 		if err != nil {
 			continue
 		}
 		for _, n := range neighbours {
-			if n.IP.Equal(r.Gw) && n.State&netlink.NUD_FAILED != 0 {
-				if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok && addr.Unmap() == g.addr && n.State&netlink.NUD_FAILED != 0 {
+				if link, err := netlink.LinkByIndex(g.link); err == nil {
 					out[link.Attrs().Name] = true
 				}
 			}
@@ -212,7 +209,7 @@ func (h *Host) holds(c edge.Contract, tunnels []agent.TunnelState) ([]string, er
 		have["bfd/"+t.Name] = t.BFD
 	}
 	if len(c.Prefixes) > 0 {
-		known, err := mainTable()
+		known, err := h.tables.main()
 		if err != nil {
 			return nil, err
 		}
@@ -229,32 +226,16 @@ func (h *Host) holds(c edge.Contract, tunnels []agent.TunnelState) ([]string, er
 	return out, nil
 }
 
-// mainTable is what the box routes somewhere.
-func mainTable() (map[netip.Prefix]bool, error) {
-	out := map[netip.Prefix]bool{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-		if err != nil {
-			return nil, fmt.Errorf("read routing table: %w", err)
-		}
-		for _, r := range list {
-			if r.Type == unix.RTN_BLACKHOLE || r.Type == unix.RTN_UNREACHABLE {
-				continue
-			}
-			if p, ok := fromNet(r.Dst); ok {
-				out[p] = true
-			}
-		}
-	}
-	return out, nil
-}
-
 // targets are the tunnels to measure: those whose peer is admitted.
 func targets(w inForce) []probe.Target {
+	pace := map[string]time.Duration{} // as quick as the site wants to know of a dead path
+	for _, n := range w.config.BGP.Neighbours {
+		pace[n.Tunnel] = time.Duration(n.BFDMinMS) * time.Millisecond
+	}
 	var out []probe.Target
 	for _, t := range w.config.Tunnels {
 		if _, admitted := w.keys.Keys[t.Peer]; admitted {
-			out = append(out, probe.Target{Tunnel: t.Name, Dev: render.Interface(t), Local: t.Local.Addr(), Remote: t.Remote})
+			out = append(out, probe.Target{Tunnel: t.Name, Dev: render.Interface(t), Local: t.Local.Addr(), Remote: t.Remote, Every: pace[t.Name]})
 		}
 	}
 	return out

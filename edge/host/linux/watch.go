@@ -120,6 +120,8 @@ func (h *Host) hear(ctx context.Context) error {
 	if err := netlink.RouteSubscribeWithOptions(routes, stop, netlink.RouteSubscribeOptions{ErrorCallback: quiet}); err != nil {
 		return err
 	}
+	h.tables.listen(true)
+	defer h.tables.listen(false)
 	up := map[string]bool{}
 	var pending <-chan time.Time
 	var told time.Time
@@ -156,6 +158,7 @@ func (h *Host) hear(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
+		h.tables.changed()
 		mend = mend || ours
 		if pending == nil {
 			pending = time.After(max(settle, apart-time.Since(told)))
@@ -190,7 +193,11 @@ func (h *Host) poll(ctx context.Context) error {
 		if !h.watched() || box == "" {
 			continue
 		}
-		now, err := h.routing.Sessions(ctx)
+		age := time.Duration(0)
+		if pause == calmPause {
+			age = calmPause - fresh // who looks every second spares us the question
+		}
+		now, err := h.sessions(ctx, age)
 		if err != nil {
 			continue // State says so to who asks
 		}
@@ -200,4 +207,29 @@ func (h *Host) poll(ctx context.Context) error {
 			h.wake()
 		}
 	}
+}
+
+// sessions are those of routing, at most as old as age.
+func (h *Host) sessions(ctx context.Context, age time.Duration) (frr.Sessions, error) {
+	h.viewMu.Lock()
+	last := h.asked
+	h.viewMu.Unlock()
+	if time.Since(last.at) < age {
+		return last.sessions, nil
+	}
+	at := time.Now()
+	s, err := h.routing.Sessions(ctx)
+	if err != nil {
+		return s, err
+	}
+	h.viewMu.Lock()
+	h.asked = answer{at, s}
+	h.viewMu.Unlock()
+	return s, nil
+}
+
+// answer is what routing said of its sessions.
+type answer struct {
+	at       time.Time
+	sessions frr.Sessions
 }

@@ -46,6 +46,9 @@ type Target struct {
 	Dev    string     // network interface; at a hub several tunnels share one
 	Local  netip.Addr // source of the probes
 	Remote netip.Addr // the peer's end
+	// Every is how often the tunnel deserves a probe; 0: as [Config.Interval] has
+	// it. All are probed as often as the one that deserves it most.
+	Every time.Duration
 }
 
 // Config of a prober. Log is required, zero means default.
@@ -68,6 +71,7 @@ type Prober struct {
 	mu      sync.Mutex // guards below
 	paths   map[string]*path
 	order   []*path // in the order of probing
+	every   time.Duration
 	changed chan struct{}
 }
 
@@ -111,6 +115,7 @@ func Open(cfg Config) (*Prober, error) {
 		cfg: cfg, conn: conn, nonce: binary.BigEndian.Uint64(b[:]),
 		check:   checker{ok: map[string]time.Time{}},
 		paths:   map[string]*path{},
+		every:   cfg.Interval,
 		changed: make(chan struct{}, 1),
 	}, nil
 }
@@ -137,6 +142,7 @@ func (p *Prober) Update(targets []Target, c edge.Contract, from netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int((p.cfg.Window+patience)/p.cfg.Interval) + fewest
+	p.every = p.often(targets)
 	next := make(map[string]*path, len(targets))
 	p.order = p.order[:0:0]
 	for _, t := range targets {
@@ -193,7 +199,19 @@ func (p *Prober) over(tunnel string, span time.Duration) Sample {
 
 // interval between two probes of one tunnel; p.mu is held.
 func (p *Prober) interval() time.Duration {
-	return max(p.cfg.Interval, min(slowest, time.Duration(len(p.order))*perTunnel))
+	return max(p.every, min(slowest, time.Duration(len(p.order))*perTunnel))
+}
+
+// often is the interval that targets ask for.
+func (p *Prober) often(targets []Target) time.Duration {
+	every := slowest
+	for _, t := range targets {
+		every = min(every, max(p.cfg.Interval, t.Every))
+	}
+	if len(targets) == 0 {
+		return p.cfg.Interval
+	}
+	return every
 }
 
 // Holds are the items "dns/…" and "service/…" of the contract that hold, see

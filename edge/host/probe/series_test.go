@@ -141,7 +141,7 @@ func TestForeignAnswers(t *testing.T) {
 }
 
 func TestPace(t *testing.T) {
-	p := &Prober{cfg: Config{Interval: 200 * time.Millisecond}}
+	p := &Prober{cfg: Config{Interval: 200 * time.Millisecond}, every: 200 * time.Millisecond}
 	for n, want := range map[int]time.Duration{1: 200 * time.Millisecond, 20: 200 * time.Millisecond, 100: time.Second, 400: time.Second} {
 		p.order = make([]*path, n)
 		if got := p.interval(); got != want {
@@ -187,6 +187,28 @@ func TestJitterIsAPercentile(t *testing.T) {
 		}
 		if got := s.over(at.Add(time.Second), 20*time.Second); got.JitterMS != want || got.Sent != 50 {
 			t.Errorf("%d spikes: %+v, want %.0f ms", spikes, got, want)
+		}
+	}
+}
+
+func TestOften(t *testing.T) {
+	p := &Prober{cfg: Config{Interval: 300 * time.Millisecond}}
+	for _, tt := range []struct {
+		every []time.Duration
+		want  time.Duration
+	}{
+		{nil, 300 * time.Millisecond},
+		{[]time.Duration{0}, 300 * time.Millisecond},
+		{[]time.Duration{50 * time.Millisecond}, 300 * time.Millisecond},
+		{[]time.Duration{500 * time.Millisecond, 2 * time.Second}, 500 * time.Millisecond},
+		{[]time.Duration{2 * time.Second, 3 * time.Second}, time.Second},
+	} {
+		var targets []Target
+		for _, e := range tt.every {
+			targets = append(targets, Target{Every: e})
+		}
+		if got := p.often(targets); got != tt.want {
+			t.Errorf("%v: every %s, want %s", tt.every, got, tt.want)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 const (
 	pause = time.Second            // between two looks when nothing wakes the loop
 	apart = 300 * time.Millisecond // at least, between two that something woke
+	again = 5 * time.Second        // until routes that stay the same are set again, when nothing wakes the loop
 )
 
 // Plane is a host that tells which configuration it runs. The agent applies
@@ -73,7 +74,7 @@ func Run(ctx context.Context, deps Deps) error {
 	var l loop
 	var woken time.Time
 	for {
-		if err := l.turn(ctx, deps); err != nil && ctx.Err() == nil {
+		if err := l.turn(ctx, deps, time.Now()); err != nil && ctx.Err() == nil {
 			if text := err.Error(); text != l.said {
 				deps.Log.WarnContext(ctx, "classes are not steered", "err", err)
 				l.said = text
@@ -95,6 +96,7 @@ func Run(ctx context.Context, deps Deps) error {
 			case <-time.After(apart - time.Since(woken)):
 			}
 			woken = time.Now()
+			l.set = time.Time{} // it may be that an interface is new and has none
 		}
 	}
 }
@@ -105,10 +107,12 @@ type loop struct {
 	chooser *Chooser
 	last    []Choice
 	said    string
+	routes  []render.Route
+	set     time.Time // when routes were; zero: set them
 }
 
 // turn looks once and moves what must move.
-func (l *loop) turn(ctx context.Context, deps Deps) error {
+func (l *loop) turn(ctx context.Context, deps Deps, now time.Time) error {
 	c := deps.Plane.inForce()
 	if c == nil {
 		return nil
@@ -118,18 +122,18 @@ func (l *loop) turn(ctx context.Context, deps Deps) error {
 	}
 	l.config = c
 	if len(c.Classes) == 0 {
-		return deps.Detour(nil)
+		return l.detour(deps, nil, now)
 	}
 	st, err := deps.Plane.State(ctx)
 	if err != nil {
 		return err
 	}
 	paths := Paths(*c, st, deps.Quality)
-	choices := l.chooser.Choose(time.Now(), paths)
-	for _, now := range choices {
-		was := slices.IndexFunc(l.last, func(o Choice) bool { return o.Class == now.Class && o.Group == now.Group })
-		if was >= 0 && l.last[was].Tunnel != now.Tunnel {
-			deps.Log.InfoContext(ctx, "class moved", "class", now.Class, "tunnel", now.Tunnel, "from", l.last[was].Tunnel, "why", now.Why)
+	choices := l.chooser.Choose(now, paths)
+	for _, choice := range choices {
+		was := slices.IndexFunc(l.last, func(o Choice) bool { return o.Class == choice.Class && o.Group == choice.Group })
+		if was >= 0 && l.last[was].Tunnel != choice.Tunnel {
+			deps.Log.InfoContext(ctx, "class moved", "class", choice.Class, "tunnel", choice.Tunnel, "from", l.last[was].Tunnel, "why", choice.Why)
 		}
 	}
 	l.last = choices
@@ -141,5 +145,18 @@ func (l *loop) turn(ctx context.Context, deps Deps) error {
 		}
 		routes = Follow(*c, routes, main)
 	}
-	return deps.Detour(routes)
+	return l.detour(deps, routes, now)
+}
+
+// detour makes routes the detours, unless they were set to that just now.
+func (l *loop) detour(deps Deps, routes []render.Route, now time.Time) error {
+	if !l.set.IsZero() && now.Sub(l.set) < again && slices.Equal(l.routes, routes) {
+		return nil
+	}
+	l.set = time.Time{}
+	if err := deps.Detour(routes); err != nil {
+		return err
+	}
+	l.routes, l.set = slices.Clone(routes), now
+	return nil
 }
