@@ -200,8 +200,8 @@ func checkPackets(t *testing.T, staff, public, servers, inet, dc string) {
 func checkSameText(t *testing.T, ns, want string) {
 	t.Helper()
 	out := run(t, "", "vtysh", "-N", ns, "-c", "show running-config no-header")
-	_, got, ok := strings.Cut(out, "router bgp ")
-	if got = "router bgp " + strings.TrimSuffix(got, "end\n"); !ok || got != want {
+	_, got, ok := strings.Cut(out, "bgp route-map ")
+	if got = "bgp route-map " + strings.TrimSuffix(got, "end\n"); !ok || got != want {
 		t.Errorf("FRR prints\n%s\nwant\n%s", got, want)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/inventory"
 )
 
 // localPreference is what a hub gives to routes of the data centre: below that
@@ -17,11 +18,14 @@ const localPreference = 100
 // frr is the whole configuration of zebra, bgpd and bfdd, as FRR 8.4 prints it;
 // empty without an AS number.
 //
-// Filters fail closed: every session has a route map in and out. An edge
-// announces its own networks only and takes what lies in the overlay and not in
-// its own networks. A hub takes from a tunnel just the prefixes of that tunnel
-// and passes everything on. IPv6 routes travel in the same sessions with the
-// [Inner] address as next hop.
+// Filters fail closed: every session has a prefix list in and a route map in and
+// out. An edge announces its own networks only and takes what lies in the
+// overlay and not in its own networks. A hub takes from a tunnel just the
+// prefixes of that tunnel and passes everything on. IPv6 routes travel in the
+// same sessions with the [Inner] address as next hop, which is the edge's to set
+// both ways. A hub has no filter for each tunnel but the prefix lists of its
+// sites: FRR takes the whole of its filters up again at the end of each route
+// map, and would load a city's hub for minutes.
 func (p *plan) frr() string {
 	if p.BGP.ASN == 0 {
 		return ""
@@ -46,7 +50,8 @@ type session struct {
 	passive  bool   // waits to be called
 	uplink   bool
 	prefer   int
-	prefixes []netip.Prefix // a hub takes these
+	list     string         // prefix list of what is taken
+	prefixes []netip.Prefix // of the list, at a hub or an uplink
 }
 
 // sessions lists them by address, as FRR does.
@@ -56,20 +61,43 @@ func (p *plan) sessions() []session {
 	for _, t := range p.Tunnels {
 		tunnels[t.Name] = t
 	}
+	behind := map[inventory.DeviceID][]netip.Prefix{}
+	differ := map[inventory.DeviceID]bool{} // what is behind the tunnels of one box
+	for _, t := range p.Tunnels {
+		if was, seen := behind[t.Peer]; seen && !slices.Equal(was, beyond(t)) {
+			differ[t.Peer] = true
+		}
+		behind[t.Peer] = beyond(t)
+	}
 	for _, n := range p.BGP.Neighbours {
 		t := tunnels[n.Tunnel]
+		list := "wn-overlay"
+		switch {
+		case isHub(p.Config) && differ[t.Peer]:
+			list = "wn-from-" + digest(t.Name)
+		case isHub(p.Config):
+			list = "wn-from-" + digest(string(t.Peer))
+		}
 		out = append(out, session{
 			id: digest(t.Name), name: t.Name, peer: n.Addr, local: t.Local.Addr(), dev: Interface(t), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
-			passive: isHub(p.Config), prefer: n.Preference, prefixes: t.AllowedIPs,
+			passive: isHub(p.Config), prefer: n.Preference, list: list, prefixes: beyond(t),
 		})
 	}
 	for _, u := range p.Uplinks {
 		out = append(out, session{
 			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, local: u.Local.Addr(), dev: u.Port, asn: u.PeerASN, bfd: profile(300, 3),
-			uplink: true, prefer: localPreference, prefixes: u.Accept,
+			uplink: true, prefer: localPreference, list: "wn-from-uplink-" + word(u.Name), prefixes: u.Accept,
 		})
 	}
 	slices.SortFunc(out, func(a, b session) int { return a.peer.Compare(b.peer) })
+	return out
+}
+
+// beyond are the prefixes of a tunnel that may be announced through it, sorted:
+// all but its far end.
+func beyond(t edge.Tunnel) []netip.Prefix {
+	out := slices.DeleteFunc(slices.Clone(t.AllowedIPs), func(a netip.Prefix) bool { return a.IsSingleIP() && a.Addr() == t.Remote })
+	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
 }
 
@@ -102,7 +130,8 @@ func (p *plan) bgp(b *strings.Builder) {
 		}
 		for _, s := range sessions {
 			fmt.Fprintf(b, "  neighbor %s activate\n", s.peer)
-			fmt.Fprintf(b, "  neighbor %s route-map wn%s-in-%s in\n", s.peer, f.digit, s.id)
+			fmt.Fprintf(b, "  neighbor %s prefix-list %s in\n", s.peer, s.list)
+			fmt.Fprintf(b, "  neighbor %s route-map %s in\n", s.peer, s.inMap(f.digit))
 			fmt.Fprintf(b, "  neighbor %s route-map %s out\n", s.peer, s.outMap(f.digit))
 		}
 		b.WriteString(" exit-address-family\n")
@@ -110,16 +139,25 @@ func (p *plan) bgp(b *strings.Builder) {
 	b.WriteString("exit\n!\n")
 }
 
-// outMap is the session's outgoing route map: for IPv4 one serves all tunnels,
-// for IPv6 each sets its own next hop.
+// outMap is the session's outgoing route map: one serves all tunnels, but an
+// edge sets its next hop for IPv6 in each.
 func (s session) outMap(digit string) string {
-	if digit == "4" && !s.uplink {
-		return "wn4-out"
+	if s.uplink || digit == "6" && !s.passive {
+		return "wn" + digit + "-out-" + s.id
 	}
-	return "wn" + digit + "-out-" + s.id
+	return "wn" + digit + "-out"
 }
 
-// prefixLists writes what the route maps match, IPv4 before IPv6.
+// inMap is the session's incoming route map: one serves all of a preference, but
+// an edge sets the hub's next hop for IPv6 in each.
+func (s session) inMap(digit string) string {
+	if digit == "6" && !s.passive {
+		return "wn6-in-" + s.id
+	}
+	return fmt.Sprintf("wn%s-in-%d", digit, s.prefer)
+}
+
+// prefixLists writes what is taken and announced, IPv4 before IPv6.
 func (p *plan) prefixLists(b *strings.Builder) {
 	type list struct {
 		name    string
@@ -162,12 +200,13 @@ func (p *plan) prefixLists(b *strings.Builder) {
 		for _, s := range p.sessions() {
 			switch {
 			case s.uplink:
-				lists = append(lists, list{"wn-from-" + s.id, within("permit", s.prefixes)})
+				lists = append(lists, list{s.list, within("permit", s.prefixes)})
 			case isHub(p.Config):
-				lists = append(lists, list{"wn-from-" + s.id, exact(s.prefixes)})
+				lists = append(lists, list{s.list, exact(s.prefixes)})
 			}
 		}
 		slices.SortFunc(lists, func(a, b list) int { return cmp.Compare(a.name, b.name) })
+		lists = slices.CompactFunc(lists, func(a, b list) bool { return a.name == b.name }) // of one site
 		for _, l := range lists {
 			if len(l.entries) == 0 {
 				l.entries = []string{"deny any"} // a list that is missing would permit
@@ -204,36 +243,32 @@ func (p *plan) maps() []entry {
 		out = append(out, entry{name, "permit", seq, slices.DeleteFunc(lines, func(s string) bool { return s == "" })})
 	}
 	own := map[string]string{"4": "match ip address prefix-list wn-own", "6": "match ipv6 address prefix-list wn-own"}
-	from := map[string]string{"4": "match ip address prefix-list ", "6": "match ipv6 address prefix-list "}
 	if len(p.Tunnels) > 0 {
 		if isHub(p.Config) {
 			add("wn4-out", 10)
+			add("wn6-out", 10)
 		} else {
 			add("wn4-out", 10, own["4"])
 		}
 	}
 	for _, s := range p.sessions() {
 		hop := "set ipv6 next-hop global " + Inner(s.local).String()
-		list := "wn-overlay"
-		if isHub(p.Config) {
-			list = "wn-from-" + s.id
-		}
+		far := "set ipv6 next-hop global " + Inner(s.peer).String()
 		prefer := fmt.Sprintf("set local-preference %d", s.prefer)
-		add("wn4-in-"+s.id, 10, from["4"]+list, prefer)
+		add(s.inMap("4"), 10, prefer)
 		switch {
 		case s.uplink:
-			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop global "+Inner(s.peer).String(), "set ipv6 next-hop prefer-global", prefer)
+			add(s.inMap("6"), 10, far, "set ipv6 next-hop prefer-global", prefer)
 			p.uplinkOut(add, own, s, hop)
 		case isHub(p.Config):
-			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop prefer-global", prefer)
-			add("wn6-out-"+s.id, 10, hop)
+			add(s.inMap("6"), 10, "set ipv6 next-hop prefer-global", prefer)
 		default:
-			add("wn6-in-"+s.id, 10, from["6"]+list, "set ipv6 next-hop prefer-global", prefer)
-			add("wn6-out-"+s.id, 10, own["6"], hop)
+			add(s.inMap("6"), 10, far, "set ipv6 next-hop prefer-global", prefer)
+			add(s.outMap("6"), 10, own["6"], hop)
 		}
 	}
 	slices.SortFunc(out, func(a, b entry) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.seq, b.seq)) })
-	return out
+	return slices.CompactFunc(out, func(a, b entry) bool { return a.name == b.name && a.seq == b.seq }) // of one preference
 }
 
 // uplinkOut announces the hub's own networks and those of its tunnels, the less

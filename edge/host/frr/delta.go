@@ -233,7 +233,7 @@ func neighbour(line string) string {
 func key(line string) string {
 	f := strings.Fields(line)
 	switch {
-	case len(f) > 3 && f[0] == "neighbor" && f[2] == "route-map":
+	case len(f) > 3 && f[0] == "neighbor" && (f[2] == "route-map" || f[2] == "prefix-list"):
 		return strings.Join([]string{f[1], f[2], f[len(f)-1]}, " ")
 	case len(f) > 4 && f[0] == "neighbor" && (f[2] == "timers" || f[2] == "bfd"):
 		return strings.Join(f[:4], " ")
