@@ -161,11 +161,15 @@ func (i *Instance) Diff(ctx context.Context, text string) ([]string, error) {
 	if down := i.down(); len(down) > 0 {
 		return []string{"FRR is down: " + strings.Join(down, ", ")}, nil
 	}
-	have, err := i.running(ctx)
-	if err != nil {
-		return nil, err
+	var have strings.Builder
+	for _, name := range daemonOrder { // each its part: vtysh would cost a process that learns all their commands
+		part, err := i.ask(ctx, name, "show running-config")
+		if err != nil {
+			return nil, fmt.Errorf("read FRR configuration: %w", err)
+		}
+		have.WriteString(part + "\n")
 	}
-	return compare(have, text), nil
+	return compare(have.String(), text), nil
 }
 
 func (i *Instance) running(ctx context.Context) (string, error) {

@@ -40,6 +40,7 @@ func TestCrash(t *testing.T) {
 		out, err := hosttest.Again(t, space, append(env, dirEnv+"="+dir)...).CombinedOutput()
 		return string(out), err
 	}
+	leaks := watchLeaks(t, space)
 	must := func(what string, env ...string) {
 		t.Helper()
 		out, err := life(env...)
@@ -47,19 +48,19 @@ func TestCrash(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", what, err, out)
 		}
 		if _, took, ok := strings.Cut(out, "WHOLE IN "); ok {
-			t.Logf("%s: whole %s after the start", what, strings.Fields(took)[0])
+			t.Logf("%s: whole %s after the start, %d denied packets passed so far", what, strings.Fields(took)[0], leaks.passed.Load())
 		}
 	}
 	var names []string
 	for _, s := range (&Host{}).steps() {
 		names = append(names, s.name)
 	}
-	leaks := watchLeaks(t, space)
 	tight := func(when string) {
 		t.Helper()
 		sent, passed := leaks.end()
 		if sent == 0 || passed > 0 {
-			t.Errorf("%s: %d of %d packets passed that both configurations deny", when, passed, sent)
+			t.Errorf("%s: %d of %d packets passed that both configurations deny: %v", when, passed, sent, leaks.seen)
+			return
 		}
 		t.Logf("%s: none of %d denied packets passed", when, sent)
 	}

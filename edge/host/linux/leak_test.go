@@ -37,6 +37,9 @@ type leak struct {
 	sent, passed atomic.Int64
 	stop         chan struct{}
 	done         sync.WaitGroup
+
+	mu   sync.Mutex
+	seen []string // the first that passed: when, and from where to where
 }
 
 // watchLeaks starts a leak at the other ends of the ports of space.
@@ -55,13 +58,13 @@ func watchLeaks(t *testing.T, space string) *leak {
 		if leakHosts[port] != nil {
 			frames = leakFrames(t, space, out, port)
 		}
-		l.done.Go(func() { l.look(fd, frames) })
+		l.done.Go(func() { l.look(port, fd, frames) })
 	}
 	return l
 }
 
 // look sends every frame and reads what comes, every 2 ms.
-func (l *leak) look(fd int, frames [][]byte) {
+func (l *leak) look(port string, fd int, frames [][]byte) {
 	defer unix.Close(fd)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -82,11 +85,37 @@ func (l *leak) look(fd int, frames [][]byte) {
 			if err != nil {
 				break // nothing, or the port is down
 			}
-			if at, ok := from.(*unix.SockaddrLinklayer); ok && at.Pkttype != unix.PACKET_OUTGOING && bytes.Contains(buf[:n], secret) {
+			if at, ok := from.(*unix.SockaddrLinklayer); ok && at.Pkttype != unix.PACKET_OUTGOING && forwarded(buf[:n]) {
 				l.passed.Add(1)
+				l.note(port, buf[:n])
 			}
 		}
 	}
+}
+
+// forwarded tells a packet of ours that the box let through from the box's own
+// answer to its sender, which quotes it (ICMP, RFC 4443 §3.1).
+func forwarded(frame []byte) bool {
+	proto := 14 + 9
+	if len(frame) > 14 && frame[12] == 0x86 {
+		proto = 14 + 6
+	}
+	return len(frame) > proto && frame[proto] == unix.IPPROTO_UDP && bytes.Contains(frame, secret)
+}
+
+func (l *leak) note(port string, frame []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.seen) >= 10 {
+		return
+	}
+	from, to := frame[14+12:14+16], frame[14+16:14+20]
+	if frame[12] == 0x86 {
+		from, to = frame[14+8:14+24], frame[14+24:14+40]
+	}
+	src, _ := netip.AddrFromSlice(from)
+	dst, _ := netip.AddrFromSlice(to)
+	l.seen = append(l.seen, time.Now().Format("15:04:05.000")+" "+src.String()+" to "+dst.String()+" out of "+port)
 }
 
 // end stops the leak and says how many packets were sent and how many passed.
@@ -97,32 +126,40 @@ func (l *leak) end() (sent, passed int64) {
 }
 
 // packetSocket hears one port of a namespace.
-func packetSocket(t *testing.T, space, port string) (fd int) {
+func packetSocket(t *testing.T, space, port string) int {
 	t.Helper()
-	var err error
-	done := make(chan struct{})
-	go func() { // its thread ends with it, for it is elsewhere
-		defer close(done)
+	fd, err := func() (int, error) {
 		runtime.LockOSThread()
-		ns, nerr := unix.Open("/run/netns/"+space, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err = nerr; err != nil {
-			return
+		defer runtime.UnlockOSThread()
+		back, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
 		}
-		defer unix.Close(ns)
-		if err = unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-			return
+		defer unix.Close(back)
+		there, err := unix.Open("/run/netns/"+space, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
 		}
-		dev, derr := net.InterfaceByName(port)
-		if err = derr; err != nil {
-			return
+		defer unix.Close(there)
+		if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
+			return -1, err
 		}
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-			return
+		defer func() {
+			if err := unix.Setns(back, unix.CLONE_NEWNET); err != nil {
+				panic(err) // the thread would do the rest of the test elsewhere
+			}
+		}()
+		dev, err := net.InterfaceByName(port)
+		if err != nil {
+			return -1, err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
 		}
 		all := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff}) // network order
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index})
+		return fd, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index})
 	}()
-	<-done
 	if err != nil {
 		t.Fatalf("packet socket on %s in %s: %v", port, space, err)
 	}

@@ -51,8 +51,8 @@ func exit(err error) {
 // Two tunnels between two namespaces, the second of which loses.
 var (
 	targets = []Target{
-		{"good", "w4a0", netip.MustParseAddr("172.16.0.0"), netip.MustParseAddr("172.16.0.1")},
-		{"lossy", "w4a1", netip.MustParseAddr("172.16.0.2"), netip.MustParseAddr("172.16.0.3")},
+		{Tunnel: "good", Dev: "w4a0", Local: netip.MustParseAddr("172.16.0.0"), Remote: netip.MustParseAddr("172.16.0.1")},
+		{Tunnel: "lossy", Dev: "w4a1", Local: netip.MustParseAddr("172.16.0.2"), Remote: netip.MustParseAddr("172.16.0.3")},
 	}
 	asked = edge.Contract{
 		DNS:      []netip.Addr{netip.MustParseAddr("172.16.0.1")},

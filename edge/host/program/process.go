@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -24,21 +25,53 @@ func Process(pidFile, comm, word string) int {
 	if err != nil || pid <= 1 {
 		return 0
 	}
+	begun, lives := look(pid)
+	if !lives {
+		return 0
+	}
+	who := identity{pid, begun, comm, word}
+	if last, ok := known.Load(pidFile); ok && last == who {
+		return pid
+	}
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	name, err1 := os.ReadFile(filepath.Join(proc, "comm"))
 	args, err2 := os.ReadFile(filepath.Join(proc, "cmdline"))
-	if errors.Join(err1, err2) != nil || strings.TrimSpace(string(name)) != comm || !bytes.Contains(args, []byte(word)) || !Lives(pid) {
+	if errors.Join(err1, err2) != nil || strings.TrimSpace(string(name)) != comm || !bytes.Contains(args, []byte(word)) {
 		return 0
 	}
+	known.Store(pidFile, who)
 	return pid
+}
+
+// identity is a process that was found to be what a pid file says. The time of
+// its start tells it from a later one of the same number.
+type identity struct {
+	pid               int
+	begun, comm, word string
+}
+
+// known are the identities found, by pid file: daemons are looked at every
+// second.
+var known sync.Map
+
+// look says when a process began, in the kernel's words, and whether it has not
+// ended.
+func look(pid int) (begun string, lives bool) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, ok := strings.Cut(string(stat), ") ") // proc_pid_stat(5), field 3 on
+	f := strings.Fields(rest)
+	const state, starttime = 0, 22 - 3
+	if err != nil || !ok || len(f) <= starttime {
+		return "", false
+	}
+	return f[starttime], f[state] != "Z" && f[state] != "X"
 }
 
 // Lives says whether a process is there and has not ended, only waiting to be
 // collected.
 func Lives(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, ok := strings.Cut(string(stat), ") ")
-	return err == nil && ok && !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	_, lives := look(pid)
+	return lives
 }
 
 // SameNamespace says whether a process is in our network namespace.

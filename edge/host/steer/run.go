@@ -96,7 +96,7 @@ func Run(ctx context.Context, deps Deps) error {
 			case <-time.After(apart - time.Since(woken)):
 			}
 			woken = time.Now()
-			l.set = time.Time{} // it may be that an interface is new and has none
+			l.stale = true // it may be that an interface is new and has none
 		}
 	}
 }
@@ -109,6 +109,7 @@ type loop struct {
 	said    string
 	routes  []render.Route
 	set     time.Time // when routes were; zero: set them
+	stale   bool      // something woke the loop since
 }
 
 // turn looks once and moves what must move.
@@ -150,10 +151,14 @@ func (l *loop) turn(ctx context.Context, deps Deps, now time.Time) error {
 
 // detour makes routes the detours, unless they were set to that just now.
 func (l *loop) detour(deps Deps, routes []render.Route, now time.Time) error {
-	if !l.set.IsZero() && now.Sub(l.set) < again && slices.Equal(l.routes, routes) {
+	age := again
+	if l.stale {
+		age = pause
+	}
+	if !l.set.IsZero() && now.Sub(l.set) < age && slices.Equal(l.routes, routes) {
 		return nil
 	}
-	l.set = time.Time{}
+	l.set, l.stale = time.Time{}, false
 	if err := deps.Detour(routes); err != nil {
 		return err
 	}
