@@ -86,9 +86,7 @@ func (i *Instance) start(ctx context.Context, name string) error {
 		return err
 	}
 	if name == detector {
-		if err := program.Urgent(i.pid(name)); err != nil {
-			return fmt.Errorf("start FRR: %w", err)
-		}
+		_ = program.Urgent(i.pid(name)) // where we may not, it waits its turn
 	}
 	return nil
 }

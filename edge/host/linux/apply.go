@@ -105,7 +105,7 @@ func (h *Host) restore(ctx context.Context, old inForce, k edge.Credentials, cau
 func (h *Host) adopt(want inForce) {
 	h.wan.set(h.circuits(want.config))
 	h.viewMu.Lock()
-	h.view = want
+	h.view, h.viewed, h.asked = want, time.Now(), answer{} // what routing said was of another configuration
 	h.viewMu.Unlock()
 	h.deps.Prober.Update(targets(want), want.config.Contract, want.config.Loopback)
 	h.wake()

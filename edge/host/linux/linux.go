@@ -97,6 +97,7 @@ type Host struct {
 
 	viewMu sync.Mutex // guards what readers see; taken after mu, never the other way
 	view   inForce
+	viewed time.Time // since when
 	cached *observation
 	asked  answer
 	totals map[string]total // peers' counters, by tunnel

@@ -223,7 +223,9 @@ func (h *Host) sessions(ctx context.Context, age time.Duration) (frr.Sessions, e
 		return s, err
 	}
 	h.viewMu.Lock()
-	h.asked = answer{at, s}
+	if at.After(h.viewed) {
+		h.asked = answer{at, s}
+	}
 	h.viewMu.Unlock()
 	return s, nil
 }
