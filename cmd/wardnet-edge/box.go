@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -94,6 +95,9 @@ func (b box) run(ctx context.Context, adjust func(*agent.RunConfig)) error {
 	if _, chosen := os.LookupEnv("GOGC"); !chosen {
 		debug.SetGCPercent(200) // the heap is small; looking through it is a sixth of what an idle agent does
 	}
+	if _, chosen := os.LookupEnv("GOMAXPROCS"); !chosen {
+		runtime.GOMAXPROCS(1) // it mostly waits, and waking a second processor costs more than it saves
+	}
 	if os.Getuid() != 0 {
 		return fmt.Errorf("%w: --host linux changes the machine's network and needs root", inventory.ErrInvalid)
 	}
@@ -166,7 +170,7 @@ func (b box) run(ctx context.Context, adjust func(*agent.RunConfig)) error {
 		return nil
 	})
 	g.Go(func() error {
-		return steer.Run(ctx, steer.Deps{Plane: plane, Quality: quality(prober), Detour: tables.Set, Routed: tables.Main, Log: b.log})
+		return steer.Run(ctx, steer.Deps{Plane: plane, Quality: quality(prober), Detour: tables.Set, Routed: tables.Main, Ridden: prober.Ride, Log: b.log})
 	})
 	cfg := agent.RunConfig{
 		Dir: b.state, Bundle: b.bundle, Dial: host.Dial, Log: b.log, Enrol: enrol.Client{Root: b.root, Journal: enrol.OpenJournal(b.state)},

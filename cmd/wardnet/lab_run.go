@@ -158,7 +158,8 @@ func showRun(cmd *cobra.Command, r scenario.Report) error {
 		return err
 	}
 	verdict := map[bool]string{true: "passed", false: "FAILED"}[r.Passed]
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s in %.0f s; load %s on %d CPUs\n", r.Scenario, verdict, r.Seconds, r.Load, r.CPUs)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s in %.0f s; load %s on %d CPUs, %.0f %% of them taken by the hypervisor; the machine stood still for %d ms at most\n",
+		r.Scenario, verdict, r.Seconds, r.Load, r.CPUs, 100*r.StolenRatio, r.StillMS)
 	return err
 }
 

@@ -80,6 +80,7 @@ lab down' removes.`,
 	f.StringSliceVar(&sites, "site", nil, "further sites of the demo inventory")
 	f.StringVar((*string)(&cfg.Overlay), "overlay", "", "technology of all tunnels: wireguard or ipsec (default wireguard)")
 	f.DurationVar(&cfg.BFD, "bfd", 0, "interval of BFD on all tunnels, for many wards on a small machine (default 300ms)")
+	f.IntVar(&cfg.Circuits, "circuits", 0, "how many circuits each ward keeps, its preferred ones first, for many wards on a small machine (default all)")
 	f.StringVar(&cfg.Prefix, "prefix", "wn", "begins the name of every namespace")
 	f.StringVar(&cfg.Dir, "dir", netlab.DefaultDir, "directory of the lab")
 	f.BoolVar(&asJSON, "json", false, "print the lab's status as JSON")

@@ -107,8 +107,9 @@ func (p *plan) bgp(b *strings.Builder) {
 	sessions := p.sessions()
 	// After a change bgpd holds new sessions back for the delay of route maps, and
 	// at a new session its routes for the coalesce time: 5 s and 1 s by default.
+	// BFD finds a dead neighbour; BGP's own keepalives are the second to notice.
 	b.WriteString("bgp route-map delay-timer 1\n!\n")
-	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n coalesce-time 100\n no bgp network import-check\n timers bgp 3 9\n", p.BGP.ASN, p.BGP.RouterID)
+	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n coalesce-time 100\n no bgp network import-check\n timers bgp 10 30\n", p.BGP.ASN, p.BGP.RouterID)
 	for _, s := range sessions {
 		fmt.Fprintf(b, " neighbor %s remote-as %d\n", s.peer, s.asn)
 		fmt.Fprintf(b, " neighbor %s description %s\n", s.peer, oneLine(s.name))

@@ -287,13 +287,17 @@ func numbers(list []uint16) string {
 }
 
 // classifyChain marks packets with their service class before routing looks at
-// them, and remembers it for the whole flow. It lets nothing pass.
+// them, and remembers it for the whole flow. It lets nothing pass. What comes on
+// a circuit and begins no flow of a class, as the tunnels' own packets do, and
+// what the tunnels' far ends say themselves passes it by: the list is long.
 func (p *plan) classifyChain(r *ruleset) {
 	if len(p.Classes) == 0 {
 		return
 	}
 	r.chain("classify", "type filter hook prerouting priority mangle; policy accept;", func() {
 		r.rule("ct mark and 0x%08x != 0 meta mark set ct mark and 0x%08x return", uint32(ClassMask), uint32(ClassMask))
+		r.rule("iifname @circuits return")
+		r.rule("iifname . ip saddr @peers return")
 		for _, rule := range p.Rules {
 			i := p.class(rule.Class)
 			if i < 0 || rule.Internet {

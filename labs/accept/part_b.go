@@ -158,7 +158,7 @@ func labRun(name string, args ...string) func(context.Context, *env) (string, er
 				failed = append(failed, text+" ("+ev.Detail+")")
 			}
 		}
-		figure := strings.Join(parts, ", ") + ", load " + res.Load
+		figure := strings.Join(parts, ", ") + fmt.Sprintf(", load %s, %.0f %% stolen, still for %d ms", res.Load, 100*res.StolenRatio, res.StillMS)
 		if r.code != 0 || !res.Passed || len(res.Events) == 0 {
 			return figure, fmt.Errorf("exit %d: %s: %s", r.code, strings.Join(failed, "; "), tail(r.errOut, 1000))
 		}

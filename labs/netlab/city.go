@@ -26,6 +26,9 @@ type Shape struct {
 	// BFD is how often the ends of a tunnel say that they are there; zero: the
 	// inventory's default. Whole milliseconds.
 	BFD time.Duration `json:"bfd,omitempty"`
+	// Circuits is how many circuits each ward keeps of those it has in the
+	// sample, its preferred ones; zero: all.
+	Circuits int `json:"circuits,omitempty"`
 	// Prefix begins the name of every namespace; default "wn".
 	Prefix string `json:"prefix"`
 }
@@ -90,7 +93,7 @@ func City(sample inventory.Inventory, shape Shape) (inventory.Inventory, Topolog
 	if err != nil {
 		return inventory.Inventory{}, Topology{}, err
 	}
-	inv = trim(inv, keep)
+	inv = trim(thin(inv, shape.Circuits), keep)
 	if inv, err = inventory.Allocate(inv); err != nil {
 		return inventory.Inventory{}, Topology{}, fmt.Errorf("allocate the lab's addresses: %w", err)
 	}
@@ -133,6 +136,9 @@ func (s Shape) Validate() error {
 	}
 	if s.BFD != 0 && (s.BFD < 100*time.Millisecond || s.BFD > 10*time.Second || s.BFD%time.Millisecond != 0) {
 		bad("BFD interval %s is not in 100ms to 10s", s.BFD)
+	}
+	if s.Circuits < 0 {
+		bad("%d circuits", s.Circuits)
 	}
 	if len(s.Prefix) > 8 || strings.ContainsFunc(s.Prefix, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
 		bad("prefix %q: want up to 8 of a-z and 0-9", s.Prefix)
@@ -212,6 +218,26 @@ func attachment(circuits []inventory.Circuit) string {
 		words = append(words, "one")
 	}
 	return strings.Join(words, " ")
+}
+
+// thin keeps the first circuits of every site but the hubs; 0: all.
+func thin(inv inventory.Inventory, circuits int) inventory.Inventory {
+	if circuits == 0 {
+		return inv
+	}
+	keep := map[inventory.CircuitID]bool{}
+	x := inv.Index()
+	for _, s := range inv.Sites {
+		all := x.SiteCircuits(s.ID)
+		if s.Kind != inventory.Hub {
+			all = all[:min(circuits, len(all))]
+		}
+		for _, c := range all {
+			keep[c.ID] = true
+		}
+	}
+	inv.Circuits = kept(inv.Circuits, func(c inventory.Circuit) bool { return keep[c.ID] })
+	return inv
 }
 
 // trim keeps the sites, their units, devices, circuits and addresses, and all

@@ -159,9 +159,30 @@ func TestALargerLabHoldsTheSmaller(t *testing.T) {
 	}
 }
 
+// With fewer circuits each ward keeps its first ones, and the hubs keep all.
+func TestFewerCircuits(t *testing.T) {
+	_, all, err := City(sample.City(), Shape{Wards: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, few, err := City(sample.City(), Shape{Wards: 20, Circuits: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range few.Sites {
+		want := all.Sites[i].Circuits
+		if s.Role == inventory.RoleEdge {
+			want = want[:1]
+		}
+		if s.ID != all.Sites[i].ID || len(s.Circuits) != len(want) || s.Circuits[0] != want[0] {
+			t.Errorf("%s has %d circuits, want %d", s.ID, len(s.Circuits), len(want))
+		}
+	}
+}
+
 func TestShapeRefuses(t *testing.T) {
 	for name, s := range map[string]Shape{
-		"hubs": {Hubs: 3}, "wards": {Wards: 999}, "overlay": {Overlay: "gre"}, "prefix": {Prefix: "a/b"}, "bfd": {BFD: 50 * time.Millisecond}, "no such site": {Sites: []inventory.SiteID{"s-0"}},
+		"hubs": {Hubs: 3}, "wards": {Wards: 999}, "overlay": {Overlay: "gre"}, "prefix": {Prefix: "a/b"}, "bfd": {BFD: 50 * time.Millisecond}, "circuits": {Circuits: -1}, "no such site": {Sites: []inventory.SiteID{"s-0"}},
 	} {
 		if _, _, err := City(sample.City(), s); err == nil {
 			t.Errorf("%s: accepted", name)

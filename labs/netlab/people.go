@@ -19,6 +19,9 @@ const (
 	serveStarts = time.Minute
 )
 
+// manySites is from where on a lab is a large one.
+const manySites = 40
+
 // controllerText is the controller's configuration: people and programs of this
 // machine reach it by its unix socket, devices by the address that every
 // carrier leads to.
@@ -39,7 +42,16 @@ agents:
 controller: # all boxes share one machine's processors
   parallel: %[4]d
   wave: 20m
-`, l.Data(), at, devicePort, 2*runtime.NumCPU())
+`, l.Data(), at, devicePort, l.parallel())
+}
+
+// parallel is how many boxes may be between push and confirm: half as many in a
+// large lab, whose running boxes leave the machine little time.
+func (l *Lab) parallel() int {
+	if len(l.Topology.Sites) > manySites {
+		return runtime.NumCPU()
+	}
+	return 2 * runtime.NumCPU()
 }
 
 // StartController starts "wardnet serve" in its namespace and waits until it

@@ -46,7 +46,12 @@ type Report struct {
 	Load     string  `json:"load"` // 1-minute load average at the start and at the end
 	CPUs     int     `json:"cpus"`
 	Seconds  float64 `json:"seconds"`
-	Error    string  `json:"error,omitempty"` // why it could not be played to its end
+	// StolenRatio is the share of the machine that its hypervisor gave to others
+	// meanwhile, in [0,1]; StillMS how long a program that wanted to run every
+	// 10 ms waited at most.
+	StolenRatio float64 `json:"stolen_ratio"`
+	StillMS     int64   `json:"still_ms"`
+	Error       string  `json:"error,omitempty"` // why it could not be played to its end
 }
 
 // Scenario is a script.
@@ -85,7 +90,11 @@ func Find(name string) (Scenario, error) {
 // Run plays s and heals everything at the end, also when ctx ends before.
 func Run(ctx context.Context, s Scenario, w *World) (Report, error) {
 	r := Report{Scenario: s.Name, Events: []Event{}, Load: load(), CPUs: cpus()}
-	begin := time.Now()
+	begin, taken := time.Now(), stolen()
+	var beat metronome
+	beating, stop := context.WithCancel(ctx)
+	defer stop()
+	go beat.run(beating)
 	p := &play{World: w, scenario: s}
 	err := p.prepare(ctx)
 	for _, step := range s.Steps {
@@ -100,7 +109,8 @@ func Run(ctx context.Context, s Scenario, w *World) (Report, error) {
 	err = errors.Join(err, p.finish(ctx))
 	r.Events = append(r.Events, p.events...)
 	r.Load += " " + load()
-	r.Seconds = time.Since(begin).Seconds()
+	r.Seconds, r.StillMS = time.Since(begin).Seconds(), beat.latest().Milliseconds()
+	r.StolenRatio = (stolen() - taken).Seconds() / r.Seconds / float64(r.CPUs)
 	r.Passed = err == nil && len(r.Events) > 0 && !slices.ContainsFunc(r.Events, func(e Event) bool { return !e.OK })
 	if err != nil {
 		r.Error = err.Error()

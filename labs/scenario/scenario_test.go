@@ -1,11 +1,13 @@
 package scenario
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -165,5 +167,24 @@ func TestPairsOfTheDefaultLab(t *testing.T) {
 func TestLoadIsRead(t *testing.T) {
 	if _, err := os.Stat("/proc/loadavg"); err == nil && load() == "unknown" {
 		t.Error("the load average is not read")
+	}
+}
+
+// A metronome on a machine that is asleep for a while says for how long.
+func TestMetronome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m metronome
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() { m.run(ctx); close(done) }()
+		time.Sleep(time.Second)
+		cancel()
+		<-done
+		if got := m.latest(); got != 0 {
+			t.Errorf("late by %s with an exact clock", got)
+		}
+	})
+	if _, err := os.Stat("/proc/stat"); err == nil && stolen() < 0 {
+		t.Error("the hypervisor gave time back")
 	}
 }

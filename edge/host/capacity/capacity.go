@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	chance "math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -37,7 +38,12 @@ type Config struct {
 	Reg    prometheus.Registerer // nil: nobody collects
 
 	Look   time.Duration // between two looks at the circuits; default 5 s
-	Settle time.Duration // from a circuit's coming up to its measurement; default 20 s
+	Settle time.Duration // from a circuit's coming up to its measurement at least; default 20 s
+	// Spread is the most that a circuit's measurement waits beyond Settle: each
+	// has a share of its own, drawn by chance, so that a city that comes back from
+	// a power cut does not send all its trains to the hubs at once. Default 15 min;
+	// negative: nothing.
+	Spread time.Duration
 	Every  time.Duration // between two measurements of a circuit; default 6 h
 	Again  time.Duration // from a measurement that fell to its repetition; default 15 s
 	Retry  time.Duration // after one that gave nothing, doubled up to Every; default 5 min
@@ -46,6 +52,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Look = cmp.Or(c.Look, 5*time.Second)
 	c.Settle = cmp.Or(c.Settle, 20*time.Second)
+	c.Spread = max(cmp.Or(c.Spread, 15*time.Minute), 0)
 	c.Every = cmp.Or(c.Every, 6*time.Hour)
 	c.Again = cmp.Or(c.Again, 15*time.Second)
 	c.Retry = cmp.Or(c.Retry, 5*time.Minute)
@@ -243,6 +250,9 @@ func (m *Meter) turn(ctx context.Context, watches map[string]*watch, state func(
 		w := watches[c.name]
 		if w == nil {
 			w = &watch{}
+			if m.cfg.Spread > 0 {
+				w.share = chance.N(m.cfg.Spread)
+			}
 			watches[c.name] = w
 		}
 		now := time.Now()

@@ -55,6 +55,7 @@ type watch struct {
 	fresh   bool      // measured since then
 	tried   time.Time
 	pause   time.Duration // from then on, before the next try
+	share   time.Duration // that it waits longer than others
 	octets  uint64        // sent in all, when it was looked at last
 	looked  time.Time
 	loadBPS float64 // between the last two looks, bit/s; negative: unknown
@@ -79,7 +80,7 @@ func (w *watch) look(up bool, octets uint64, now time.Time) {
 // contract changed, then every so often, and only while it is quiet at rate.
 func (w *watch) due(cfg Config, last Record, contracted, rate uint64, now time.Time) bool {
 	switch {
-	case w.since.IsZero() || now.Sub(w.since) < cfg.Settle:
+	case w.since.IsZero() || now.Sub(w.since) < cfg.Settle+w.share:
 		return false
 	case !w.tried.IsZero() && now.Sub(w.tried) < max(w.pause, cfg.Retry):
 		return false

@@ -93,6 +93,12 @@ func TestDue(t *testing.T) {
 	step(w, true, 0, time.Second)
 	step(w, true, 0, 30*time.Second)
 	is("back", w, Record{Contracted: rate, At: now}, true)
+	late := &watch{share: time.Minute}
+	step(late, true, 0, time.Second)
+	step(late, true, 0, time.Minute)
+	is("up for 1 min, and waits its turn", late, Record{}, false)
+	step(late, true, 0, 21*time.Second)
+	is("its turn", late, Record{}, true)
 	for i := range 12 { // it gives nothing, again and again
 		w.done(cfg, now, false)
 		pause := min(cfg.Retry<<i, cfg.Every)

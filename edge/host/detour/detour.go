@@ -48,22 +48,30 @@ func (t *Tables) Set(routes []render.Route) error {
 	if err != nil {
 		return fmt.Errorf("read class tables: %w", err)
 	}
-	names := map[int]string{}
+	names, indexes := map[int]string{}, map[string]int{}
 	var errs []error
 	want := map[render.Route]int{}
 	for _, r := range routes {
-		link, err := t.kernel.LinkByName(r.Dev)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: interface %s: %w", describe(r), r.Dev, err))
-			continue
+		index, known := indexes[r.Dev]
+		if !known {
+			link, err := t.kernel.LinkByName(r.Dev)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: interface %s: %w", describe(r), r.Dev, err))
+				continue
+			}
+			index = link.Attrs().Index
+			names[index], indexes[r.Dev] = r.Dev, index
 		}
-		names[link.Attrs().Index] = r.Dev
-		want[normal(r)] = link.Attrs().Index
+		want[normal(r)] = index
+	}
+	there := make(map[render.Route]bool, len(have))
+	for _, k := range have {
+		there[read(k, names)] = true
 	}
 	// Set first: a class whose route only changes never falls back meanwhile.
 	for _, r := range routes {
 		index, ok := want[normal(r)]
-		if !ok || slices.ContainsFunc(have, func(k netlink.Route) bool { return read(k, names) == normal(r) }) {
+		if !ok || there[normal(r)] {
 			continue
 		}
 		if err := t.kernel.RouteReplace(write(r, index)); err != nil {

@@ -51,8 +51,9 @@ type Instance struct {
 	daemons map[string]string // absolute paths by name
 	slow    int               // times that frr-reload.py was needed
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards below
 	conns map[string]*conn
+	good  string // the last text that passed Check
 }
 
 var validPathspace = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
@@ -142,8 +143,15 @@ func (i *Instance) file(text string) (string, error) {
 }
 
 // Check says whether FRR understands text, changing nothing and needing no
-// running daemon. Values that only a daemon can judge pass.
+// running daemon. Values that only a daemon can judge pass. FRR is asked about
+// a text once, unless it is asked about another between.
 func (i *Instance) Check(ctx context.Context, text string) error {
+	i.mu.Lock()
+	good := i.good == text && text != ""
+	i.mu.Unlock()
+	if good {
+		return nil
+	}
 	path := filepath.Join(i.cfg.Dir, "check.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("check FRR configuration: %w", err)
@@ -152,6 +160,9 @@ func (i *Instance) Check(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("check FRR configuration: %w", withOutput(err, out))
 	}
+	i.mu.Lock()
+	i.good = text
+	i.mu.Unlock()
 	return nil
 }
 
@@ -163,7 +174,7 @@ func (i *Instance) Diff(ctx context.Context, text string) ([]string, error) {
 	}
 	var have strings.Builder
 	for _, name := range daemonOrder { // each its part: vtysh would cost a process that learns all their commands
-		part, err := i.ask(ctx, name, "show running-config")
+		part, err := i.ask(ctx, name, wholeConf)
 		if err != nil {
 			return nil, fmt.Errorf("read FRR configuration: %w", err)
 		}
@@ -187,29 +198,33 @@ func (i *Instance) Load(ctx context.Context, text string) error {
 	if err := i.Ensure(ctx, text); err != nil {
 		return err
 	}
+	diff, err := i.Diff(ctx, text)
+	if err != nil || len(diff) == 0 {
+		return err
+	}
 	have, err := i.running(ctx)
 	if err != nil {
 		return err
 	}
-	if len(compare(have, text)) == 0 {
-		return nil
-	}
 	text = strings.TrimRight(text, "\n") + "\n"
 	said := i.commands(ctx, deltaText(have, text))
-	if have, err = i.running(ctx); err != nil {
+	if diff, err = i.Diff(ctx, text); err != nil {
 		return errors.Join(said, err)
 	}
-	if len(compare(have, text)) == 0 {
+	if len(diff) == 0 {
 		return nil // FRR grumbles at some lines that it takes
+	}
+	if have, err = i.running(ctx); err != nil {
+		return errors.Join(said, err)
 	}
 	i.slow++ // by far, and knows all of FRR's special cases.
 	if err := i.reloadDelta(ctx, have, text); err != nil {
 		return errors.Join(said, err)
 	}
-	if have, err = i.running(ctx); err != nil {
+	if diff, err = i.Diff(ctx, text); err != nil {
 		return err
 	}
-	if diff := compare(have, text); len(diff) > 0 {
+	if len(diff) > 0 {
 		return errors.Join(said, fmt.Errorf("load FRR configuration: %w: FRR runs something else: %s",
 			inventory.ErrInvalid, strings.Join(diff, "; ")))
 	}

@@ -16,8 +16,12 @@ import (
 	"time"
 )
 
-// askLimit bounds one question to a daemon.
-const askLimit = 2 * time.Second
+// askLimit bounds one question to a daemon. A whole configuration, which a
+// city's hub takes long to write, has shortLimit.
+const (
+	askLimit  = 2 * time.Second
+	wholeConf = "show running-config"
+)
 
 // conn is a connection to a daemon's own shell socket, as vtysh opens it, kept
 // open so that a question costs no process. A question is a line that ends in a
@@ -154,7 +158,11 @@ func (i *Instance) ask(ctx context.Context, name, question string) (string, erro
 }
 
 func exchange(ctx context.Context, c net.Conn, question string) (string, error) {
-	deadline := time.Now().Add(askLimit)
+	limit := askLimit
+	if question == wholeConf {
+		limit = shortLimit
+	}
+	deadline := time.Now().Add(limit)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}

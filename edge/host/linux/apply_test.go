@@ -110,7 +110,7 @@ func TestRefused(t *testing.T) {
 		t.Errorf("Validate of a bad filter: %v", err)
 	}
 	refused("bad filter", "perhaps", inventory.ErrInvalid)
-	spoil(func(b *render.Box) { b.FRR = strings.Replace(b.FRR, "timers bgp 3 9", "timers bgp 3 9 perhaps", 1) })
+	spoil(func(b *render.Box) { b.FRR = strings.Replace(b.FRR, "timers bgp 10 30", "timers bgp 10 30 perhaps", 1) })
 	if err := h.Validate(t.Context(), otherWard()); !errors.Is(err, inventory.ErrInvalid) {
 		t.Errorf("Validate of a bad routing text: %v", err)
 	}

@@ -104,6 +104,7 @@ type Host struct {
 	heirs  map[chan struct{}]bool
 
 	healing chan struct{} // one slot: look at the box again
+	moving  chan struct{} // one slot: look at the sessions again
 }
 
 // inForce is what the box should be.
@@ -125,7 +126,7 @@ func Open(ctx context.Context, deps Deps, cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg), render: render.New,
-		totals: map[string]total{}, heirs: map[chan struct{}]bool{}, healing: make(chan struct{}, 1),
+		totals: map[string]total{}, heirs: map[chan struct{}]bool{}, healing: make(chan struct{}, 1), moving: make(chan struct{}, 1),
 	}
 	if err := os.MkdirAll(cfg.RunDir, 0o755); err != nil {
 		return nil, fmt.Errorf("open Linux host: make run directory: %w", err)

@@ -3,6 +3,7 @@ package linux
 import (
 	"context"
 	"maps"
+	"math/rand/v2"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -13,12 +14,13 @@ import (
 
 const (
 	pollPause   = 300 * time.Millisecond // between looks at the sessions, while somebody watches and they move
-	calmPause   = time.Second            // the same when they have not moved for stirred
+	calmPause   = 2 * time.Second        // the same when they have not moved for stirred, unless a route changes
 	stirred     = 20 * time.Second
 	daemonPause = time.Second            // between looks whether FRR lives
 	resyncPause = time.Minute            // between looks for what others changed
 	settle      = 100 * time.Millisecond // a burst of kernel messages counts as one
 	apart       = 500 * time.Millisecond // and two such bursts are told at least so far apart
+	wide        = 3 * time.Second        // the same of bursts of new routes to elsewhere, on a box that has been still
 	retryPause  = 2 * time.Second        // after a failed try to heal
 )
 
@@ -27,7 +29,7 @@ const (
 func (h *Host) keep(ctx context.Context) error {
 	daemons := time.NewTicker(daemonPause)
 	defer daemons.Stop()
-	resync := time.NewTicker(resyncPause)
+	resync := time.NewTimer(rand.N(resyncPause)) // boxes that share a power switch do not all look at once
 	defer resync.Stop()
 	said := ""
 	for {
@@ -36,6 +38,7 @@ func (h *Host) keep(ctx context.Context) error {
 			return nil
 		case <-h.healing:
 		case <-resync.C:
+			resync.Reset(resyncPause)
 		case <-daemons.C:
 			if now := h.current(); nothing(now.config) || now.box.FRR == "" || len(h.routing.Down()) == 0 {
 				continue
@@ -123,16 +126,18 @@ func (h *Host) hear(ctx context.Context) error {
 	h.tables.listen(true)
 	defer h.tables.listen(false)
 	up := map[string]bool{}
-	var pending <-chan time.Time
-	var told time.Time
+	pending := time.NewTimer(0)
+	pending.Stop()
+	var told, due time.Time // due: when pending fires; zero: it does not
 	mend := false
 	for {
-		ours, ok := false, true
+		ours, news, ok := false, false, true
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pending:
-			pending, told = nil, time.Now()
+		case <-pending.C:
+			told, due = time.Now(), time.Time{}
+			h.glance()
 			if mend {
 				h.heal()
 				mend = false
@@ -154,16 +159,32 @@ func (h *Host) hear(ctx context.Context) error {
 		case u, open := <-routes:
 			ok = open
 			ours = open && u.Protocol == Protocol && u.Type == unix.RTM_DELROUTE
+			news = u.Type == unix.RTM_NEWROUTE
 		}
 		if !ok {
 			return nil
 		}
 		h.tables.changed()
 		mend = mend || ours
-		if pending == nil {
-			pending = time.After(max(settle, apart-time.Since(told)))
+		// In a city that grows, every box hears of every new site: that is no
+		// hurry, unless this box waits for its own.
+		between := apart
+		if news && !h.changing() {
+			between = wide
+		}
+		at := time.Now().Add(max(settle, between-time.Since(told)))
+		if due.IsZero() || at.Before(due) {
+			due = at
+			pending.Reset(time.Until(at))
 		}
 	}
+}
+
+// changing says whether the box runs its configuration for a short time only.
+func (h *Host) changing() bool {
+	h.viewMu.Lock()
+	defer h.viewMu.Unlock()
+	return time.Since(h.viewed) < stirred
 }
 
 // poll looks at the sessions while somebody watches; FRR does not tell. A box
@@ -176,10 +197,13 @@ func (h *Host) poll(ctx context.Context) error {
 	moved := time.Now()
 	dead := kicker{}
 	for {
+		glanced := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+		case <-h.moving:
+			glanced = true
 		}
 		pause := pollPause
 		if time.Since(moved) > stirred {
@@ -194,8 +218,8 @@ func (h *Host) poll(ctx context.Context) error {
 			continue
 		}
 		age := time.Duration(0)
-		if pause == calmPause {
-			age = calmPause - fresh // who looks every second spares us the question
+		if pause == calmPause && !glanced {
+			age = calmPause - fresh // who looks as often spares us the question
 		}
 		now, err := h.sessions(ctx, age)
 		if err != nil {
@@ -206,6 +230,15 @@ func (h *Host) poll(ctx context.Context) error {
 			last, moved = now, time.Now()
 			h.wake()
 		}
+	}
+}
+
+// glance asks for another look at the sessions: a route that goes may have lost
+// its session.
+func (h *Host) glance() {
+	select {
+	case h.moving <- struct{}{}:
+	default:
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -25,13 +26,13 @@ import (
 )
 
 const (
-	// perTunnel is what a tunnel may add to the pause between two probes of
-	// one tunnel: all together send at most 100 a second…
+	// perTunnel is what a tunnel that is ridden may add to the pause between two
+	// probes of one of them: together they send at most 100 a second…
 	perTunnel = 10 * time.Millisecond
-	// slowest bounds that pause; beyond 100 tunnels each is probed once a second.
+	// slowest bounds that pause, and is the one of all other tunnels.
 	slowest = time.Second
-	// burst is how many tunnels are probed at once: what wakes the box, here and
-	// at the far end, costs more than the packet does.
+	// burst is how many tunnels of a kind are probed at once: what wakes the
+	// box, here and at the far end, costs more than the packet does.
 	burst = 10
 	// dscpControl is CS6 (RFC 2474 §4.2.2.2) in the TOS byte.
 	dscpControl = 48 << 2
@@ -46,15 +47,17 @@ type Target struct {
 	Dev    string     // network interface; at a hub several tunnels share one
 	Local  netip.Addr // source of the probes
 	Remote netip.Addr // the peer's end
-	// Every is how often the tunnel deserves a probe; 0: as [Config.Interval] has
-	// it. All are probed as often as the one that deserves it most.
+	// Every is how often the tunnel deserves a probe while it is ridden; 0: as
+	// [Config.Interval] has it. All that are ridden are probed as often as the
+	// one that deserves it most.
 	Every time.Duration
 }
 
 // Config of a prober. Log is required, zero means default.
 type Config struct {
-	// Interval between two probes of one tunnel; default 300 ms. Many tunnels
-	// are probed less often: n of them every n × 10 ms, at most every second.
+	// Interval between two probes of a tunnel that is ridden; default 200 ms.
+	// Many are probed less often: n of them every n × 10 ms, at most every
+	// second. A tunnel that nothing rides is probed every second.
 	Interval time.Duration
 	Window   time.Duration // of [Prober.Window]; default 10 s
 	Log      *slog.Logger
@@ -70,8 +73,11 @@ type Prober struct {
 
 	mu      sync.Mutex // guards below
 	paths   map[string]*path
-	order   []*path // in the order of probing
-	every   time.Duration
+	order   []*path         // all, in the order of Update
+	ridden  map[string]bool // by tunnel
+	quick   []*path         // of order, those that are ridden, in the order of probing
+	slow    []*path         // and the others
+	every   time.Duration   // the ones that are ridden deserve
 	changed chan struct{}
 }
 
@@ -89,7 +95,7 @@ func Open(cfg Config) (*Prober, error) {
 	if cfg.Log == nil {
 		return nil, fmt.Errorf("%w: prober: Log is required", inventory.ErrInvalid)
 	}
-	cfg.Interval = cmp.Or(cfg.Interval, 300*time.Millisecond)
+	cfg.Interval = cmp.Or(cfg.Interval, 200*time.Millisecond)
 	cfg.Window = cmp.Or(cfg.Window, 10*time.Second)
 	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
@@ -142,7 +148,6 @@ func (p *Prober) Update(targets []Target, c edge.Contract, from netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int((p.cfg.Window+patience)/p.cfg.Interval) + fewest
-	p.every = p.often(targets)
 	next := make(map[string]*path, len(targets))
 	p.order = p.order[:0:0]
 	for _, t := range targets {
@@ -154,19 +159,48 @@ func (p *Prober) Update(targets []Target, c edge.Contract, from netip.Addr) {
 		p.order = append(p.order, have)
 	}
 	p.paths = next
+	p.sort()
+}
+
+// Ride names the tunnels that something rides on: they are probed quickly.
+func (p *Prober) Ride(tunnels []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := make(map[string]bool, len(tunnels))
+	for _, t := range tunnels {
+		next[t] = true
+	}
+	if !maps.Equal(next, p.ridden) {
+		p.ridden = next
+		p.sort()
+	}
+}
+
+// sort divides the tunnels by how often they are probed; p.mu is held.
+func (p *Prober) sort() {
+	p.quick, p.slow = nil, nil
+	p.every = slowest
+	for _, t := range p.order {
+		if p.ridden[t.Tunnel] {
+			p.quick = append(p.quick, t)
+			p.every = min(p.every, max(p.cfg.Interval, t.Every))
+		} else {
+			p.slow = append(p.slow, t)
+		}
+	}
 	select {
 	case p.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Quality is the tunnel's over the last two seconds that can be judged: a
-// probe counts as lost a second after it was sent. All is lost on a tunnel
+// Quality is the tunnel's over the last two seconds that can be judged, five
+// where nothing rides it: a probe counts as lost a second after it was sent. All is lost on a tunnel
 // that has not been measured yet.
 func (p *Prober) Quality(tunnel string) agent.Probe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.over(tunnel, p.recent())
+	s := p.over(tunnel, p.recent(tunnel))
 	if s.Sent == 0 || s.Lost == s.Sent {
 		return agent.Probe{LossRatio: 1}
 	}
@@ -179,15 +213,17 @@ func (p *Prober) Quality(tunnel string) agent.Probe {
 func (p *Prober) Window(tunnel string) Sample {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.over(tunnel, max(p.cfg.Window, fewest*p.interval()))
-	if now := p.over(tunnel, p.recent()); now.Sent > 1 && now.Lost == now.Sent {
+	s := p.over(tunnel, max(p.cfg.Window, fewest*p.interval(tunnel)))
+	if now := p.over(tunnel, p.recent(tunnel)); now.Sent > 1 && now.Lost == now.Sent {
 		return Sample{Sent: s.Sent, Lost: s.Sent}
 	}
 	return s
 }
 
 // recent is the span that Quality looks at; p.mu is held.
-func (p *Prober) recent() time.Duration { return max(2*time.Second, 5*p.interval()) }
+func (p *Prober) recent(tunnel string) time.Duration {
+	return max(2*time.Second, 5*p.interval(tunnel))
+}
 
 // over looks back over span; p.mu is held.
 func (p *Prober) over(tunnel string, span time.Duration) Sample {
@@ -197,28 +233,19 @@ func (p *Prober) over(tunnel string, span time.Duration) Sample {
 	return Sample{}
 }
 
-// interval between two probes of one tunnel; p.mu is held.
-func (p *Prober) interval() time.Duration {
-	return max(p.every, min(slowest, time.Duration(len(p.order))*perTunnel))
-}
-
-// often is the interval that targets ask for.
-func (p *Prober) often(targets []Target) time.Duration {
-	every := slowest
-	for _, t := range targets {
-		every = min(every, max(p.cfg.Interval, t.Every))
+// interval between two probes of the tunnel; p.mu is held.
+func (p *Prober) interval(tunnel string) time.Duration {
+	if !p.ridden[tunnel] {
+		return slowest
 	}
-	if len(targets) == 0 {
-		return p.cfg.Interval
-	}
-	return every
+	return max(p.every, min(slowest, time.Duration(len(p.quick))*perTunnel))
 }
 
 // Holds are the items "dns/…" and "service/…" of the contract that hold, see
 // [edge.Contract.Items].
 func (p *Prober) Holds() []string { return p.check.holds(time.Now()) }
 
-// send sends the probes, in bursts that are spread evenly over the interval.
+// send sends the probes, in bursts that are spread evenly.
 func (p *Prober) send(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -227,7 +254,6 @@ func (p *Prober) send(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.changed:
-			i = 0
 		case <-timer.C:
 		}
 		now, pause := p.turn(i)
@@ -238,18 +264,36 @@ func (p *Prober) send(ctx context.Context) error {
 	}
 }
 
-// turn is the i-th burst, and the pause after it.
+// turn is the i-th burst, and the pause after it: both kinds of tunnels share
+// the moments at which the box wakes.
 func (p *Prober) turn(i int) ([]*path, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(p.order)
-	if n == 0 {
+	if len(p.order) == 0 {
 		return nil, slowest
 	}
-	bursts := (n + burst - 1) / burst
-	i %= bursts
-	return p.order[i*n/bursts : (i+1)*n/bursts], p.interval() / time.Duration(bursts)
+	kinds := []struct {
+		all   []*path
+		every time.Duration
+	}{{p.slow, slowest}, {p.quick, slowest}}
+	if len(p.quick) > 0 {
+		kinds[1].every = p.interval(p.quick[0].Tunnel)
+	}
+	pause := slowest
+	for _, k := range kinds {
+		pause = min(pause, k.every/time.Duration(bursts(len(k.all))))
+	}
+	var out []*path
+	for _, k := range kinds {
+		n, round := len(k.all), max(1, int((k.every+pause/2)/pause)) // turns until all have had theirs
+		at := i % round
+		out = append(out, k.all[at*n/round:(at+1)*n/round]...)
+	}
+	return out, pause
 }
+
+// bursts is in how many parts n tunnels are probed.
+func bursts(n int) int { return max(1, (n+burst-1)/burst) }
 
 // probe sends one probe. One that cannot be sent is lost: the path does not
 // work.

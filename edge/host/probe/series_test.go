@@ -3,7 +3,9 @@ package probe
 import (
 	"io"
 	"log/slog"
+	"math"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -140,33 +142,43 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
+// In a long run every tunnel is probed as often as it deserves, and few at once.
 func TestPace(t *testing.T) {
-	p := &Prober{cfg: Config{Interval: 200 * time.Millisecond}, every: 200 * time.Millisecond}
-	for n, want := range map[int]time.Duration{1: 200 * time.Millisecond, 20: 200 * time.Millisecond, 100: time.Second, 400: time.Second} {
-		p.order = make([]*path, n)
-		if got := p.interval(); got != want {
-			t.Errorf("%d tunnels are probed every %s, want %s", n, got, want)
+	for _, tt := range []struct {
+		ridden, others int
+		quick          time.Duration
+	}{
+		{1, 0, 200 * time.Millisecond}, {1, 5, 200 * time.Millisecond}, {20, 0, 200 * time.Millisecond}, {20, 20, 200 * time.Millisecond},
+		{45, 90, 450 * time.Millisecond}, {100, 0, time.Second}, {0, 4, 0}, {0, 90, 0}, {0, 400, 0}, {3, 400, 200 * time.Millisecond},
+	} {
+		p := &Prober{cfg: Config{Interval: 200 * time.Millisecond}, ridden: map[string]bool{}, changed: make(chan struct{}, 1)}
+		for i := range tt.ridden + tt.others {
+			x := &path{Target: Target{Tunnel: strconv.Itoa(i)}}
+			p.order = append(p.order, x)
+			p.ridden[x.Tunnel] = i < tt.ridden
 		}
-		probed, took := map[*path]int{}, time.Duration(0)
-		for i := range p.order {
-			p.order[i] = &path{index: i}
-		}
-		for i := 7; took < want-time.Microsecond; i++ {
+		p.sort()
+		probed, took := map[string]int{}, time.Duration(0)
+		for i := 0; took < time.Minute; i++ {
 			now, pause := p.turn(i)
 			took += pause
-			if len(now) > burst {
-				t.Errorf("%d of %d tunnels are probed at once", len(now), n)
+			if len(now) > 2*burst {
+				t.Fatalf("%+v: %d are probed at once", tt, len(now))
 			}
-			for _, t := range now {
-				probed[t]++
+			for _, x := range now {
+				probed[x.Tunnel]++
 			}
 		}
-		if len(probed) != n {
-			t.Errorf("in %s, %d of %d tunnels are probed", took, len(probed), n)
-		}
-		for _, times := range probed {
-			if times != 1 {
-				t.Errorf("one of %d tunnels is probed %d times", n, times)
+		for i, x := range p.order {
+			every := slowest
+			if i < tt.ridden {
+				every = tt.quick
+			}
+			if got := p.interval(x.Tunnel); got != every {
+				t.Fatalf("%+v: tunnel %d deserves %s, want %s", tt, i, got, every)
+			}
+			if want := time.Minute.Seconds() / every.Seconds(); math.Abs(float64(probed[x.Tunnel])-want) > 0.1*want {
+				t.Fatalf("%+v: tunnel %d was probed %d times in a minute, want %.0f", tt, i, probed[x.Tunnel], want)
 			}
 		}
 	}
@@ -192,23 +204,28 @@ func TestJitterIsAPercentile(t *testing.T) {
 }
 
 func TestOften(t *testing.T) {
-	p := &Prober{cfg: Config{Interval: 300 * time.Millisecond}}
 	for _, tt := range []struct {
 		every []time.Duration
 		want  time.Duration
 	}{
-		{nil, 300 * time.Millisecond},
 		{[]time.Duration{0}, 300 * time.Millisecond},
 		{[]time.Duration{50 * time.Millisecond}, 300 * time.Millisecond},
 		{[]time.Duration{500 * time.Millisecond, 2 * time.Second}, 500 * time.Millisecond},
 		{[]time.Duration{2 * time.Second, 3 * time.Second}, time.Second},
 	} {
-		var targets []Target
-		for _, e := range tt.every {
-			targets = append(targets, Target{Every: e})
+		p := &Prober{cfg: Config{Interval: 300 * time.Millisecond}, changed: make(chan struct{}, 1)}
+		var ride []string
+		for i, e := range tt.every {
+			ride = append(ride, strconv.Itoa(i))
+			p.order = append(p.order, &path{Target: Target{Tunnel: strconv.Itoa(i), Every: e}})
 		}
-		if got := p.often(targets); got != tt.want {
-			t.Errorf("%v: every %s, want %s", tt.every, got, tt.want)
+		p.Ride(ride)
+		if p.every != tt.want {
+			t.Errorf("%v: every %s, want %s", tt.every, p.every, tt.want)
+		}
+		p.Ride(nil)
+		if len(p.quick) != 0 || len(p.slow) != len(tt.every) {
+			t.Errorf("%v: %d are probed quickly with nothing on them", tt.every, len(p.quick))
 		}
 	}
 }

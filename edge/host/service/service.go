@@ -24,7 +24,7 @@ import (
 
 const (
 	limit = 10 * time.Second // of one call of a program
-	look  = time.Second      // between looks whether the processes live
+	look  = 2 * time.Second  // between looks whether the processes live
 )
 
 // Config is where the services keep their files; all required but Clock.
@@ -135,7 +135,7 @@ func (s *Services) Diff(_ context.Context, in render.Input) ([]string, error) {
 	return diff, nil
 }
 
-// Supervise starts again what died, within a second or two, until ctx ends, and
+// Supervise starts again what died, within two seconds or three, until ctx ends, and
 // calls changed after a lease came, went or was renewed. The processes stay when
 // it returns.
 func (s *Services) Supervise(ctx context.Context, changed func()) {

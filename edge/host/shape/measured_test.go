@@ -101,7 +101,7 @@ func metered(t *testing.T, queues *Queues, in render.Input) *capacity.Meter {
 	open := func(in render.Input, adjust func(context.Context, map[string]uint64) error) (*capacity.Meter, error) {
 		m, err := capacity.Open(capacity.Config{
 			RunDir: t.TempDir(), Adjust: adjust, Log: log,
-			Look: 500 * time.Millisecond, Settle: time.Second, Every: 2 * time.Second, Again: time.Second, Retry: time.Second,
+			Look: 500 * time.Millisecond, Settle: time.Second, Spread: -1, Every: 2 * time.Second, Again: time.Second, Retry: time.Second,
 		})
 		if err != nil {
 			return nil, err

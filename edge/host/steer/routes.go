@@ -58,6 +58,27 @@ func Deviations(c edge.Config, paths []Path, choices []Choice) []render.Route {
 	return slices.Compact(routes)
 }
 
+// Ridden are the tunnels that flows ride on, sorted: of each group the one that
+// routing uses and those of the classes' choices; at an edge only of the group
+// that routing uses.
+func Ridden(c edge.Config, paths []Path, choices []Choice) []string {
+	natural, hub := routing(paths)
+	used := func(group string) bool { return c.Role == inventory.RoleHub || group == hub }
+	var out []string
+	for group, tunnel := range natural {
+		if used(group) {
+			out = append(out, tunnel)
+		}
+	}
+	for _, choice := range choices {
+		if used(choice.Group) {
+			out = append(out, choice.Tunnel)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func sortRoutes(routes []render.Route) {
 	slices.SortFunc(routes, func(a, b render.Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), a.Dst.Compare(b.Dst), cmp.Compare(a.Dev, b.Dev))

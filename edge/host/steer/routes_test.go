@@ -163,7 +163,15 @@ type stage struct {
 	fail   bool
 	silent bool // no hub has announced anything
 	routes []string
+	ridden []string
+	looks  int
 	watch  chan struct{}
+}
+
+func (s *stage) ride(tunnels []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ridden = tunnels
 }
 
 func (s *stage) Apply(_ context.Context, c edge.Config, _ edge.Credentials) error {
@@ -179,6 +187,7 @@ func (s *stage) Apply(_ context.Context, c edge.Config, _ edge.Credentials) erro
 func (s *stage) State(context.Context) (agent.HostState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks++
 	var st agent.HostState
 	for _, t := range s.config.Tunnels {
 		up := !s.down[t.Name]
@@ -238,7 +247,7 @@ func TestRunSteers(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- Run(ctx, Deps{Plane: plane, Quality: s.quality, Detour: s.detour, Routed: s.routed, Log: slog.New(slog.DiscardHandler)})
+			done <- Run(ctx, Deps{Plane: plane, Quality: s.quality, Detour: s.detour, Routed: s.routed, Ridden: s.ride, Log: slog.New(slog.DiscardHandler)})
 		}()
 		if n := s.set("", "", 5*time.Second); n != 0 {
 			t.Errorf("%d routes without a configuration", n)
@@ -249,18 +258,31 @@ func TestRunSteers(t *testing.T) {
 		if n := s.set("", "", 15*time.Second); n != 0 {
 			t.Errorf("%d routes while all is well", n)
 		}
+		s.mu.Lock()
+		if want := []string{"a--hub-1"}; !slices.Equal(s.ridden, want) {
+			t.Errorf("ridden are %v, want %v", s.ridden, want)
+		}
+		if s.looks > 3 {
+			t.Errorf("looked at the box %d times in 15 s in which nothing happened", s.looks)
+		}
+		s.mu.Unlock()
 		if n := s.set("", "a--hub-1", 6*time.Second); n != 5 {
 			t.Errorf("%d routes after loss on the preferred tunnel, want voice to leave it by 5", n)
 		}
 		s.mu.Lock()
+		if want := []string{"a--hub-1", "b--hub-1"}; !slices.Equal(s.ridden, want) {
+			t.Errorf("with voice on its detour ridden are %v, want %v", s.ridden, want)
+		}
 		s.silent = true
 		s.mu.Unlock()
+		s.watch <- struct{}{} // as the host does when a route comes or goes
 		if n := s.set("", "a--hub-1", 2*time.Second); n != 0 {
 			t.Errorf("%d routes to a hub that has announced nothing", n)
 		}
 		s.mu.Lock()
 		s.silent = false
 		s.mu.Unlock()
+		s.watch <- struct{}{}
 		if n := s.set("", "a--hub-1", 2*time.Second); n != 5 {
 			t.Errorf("%d routes once the hub has announced, want 5", n)
 		}

@@ -16,7 +16,8 @@ import (
 const (
 	pause = time.Second            // between two looks when nothing wakes the loop
 	apart = 300 * time.Millisecond // at least, between two that something woke
-	again = 5 * time.Second        // until routes that stay the same are set again, when nothing wakes the loop
+	again = 10 * time.Second       // until routes that stay the same are set again, when nothing wakes the loop
+	aged  = 10 * time.Second       // until the box and its routes are looked at again, when nothing wakes the loop
 )
 
 // Plane is a host that tells which configuration it runs. The agent applies
@@ -60,12 +61,14 @@ type Deps struct {
 	// Routed returns the routes of the main table that leave by an interface;
 	// of them Dst and Dev are read.
 	Routed func() ([]render.Route, error)
+	// Ridden is told which tunnels flows ride on, when that changes.
+	Ridden func(tunnels []string)
 	Log    *slog.Logger
 }
 
 // Run steers until ctx ends, then returns nil; the routes stay as they are.
 func Run(ctx context.Context, deps Deps) error {
-	if deps.Plane == nil || deps.Quality == nil || deps.Detour == nil || deps.Routed == nil || deps.Log == nil {
+	if deps.Plane == nil || deps.Quality == nil || deps.Detour == nil || deps.Routed == nil || deps.Ridden == nil || deps.Log == nil {
 		return errors.New("steer: Deps has an empty field")
 	}
 	watch := deps.Plane.Watch(ctx)
@@ -97,6 +100,7 @@ func Run(ctx context.Context, deps Deps) error {
 			}
 			woken = time.Now()
 			l.stale = true // it may be that an interface is new and has none
+			l.seen, l.read = time.Time{}, time.Time{}
 		}
 	}
 }
@@ -110,6 +114,11 @@ type loop struct {
 	routes  []render.Route
 	set     time.Time // when routes were; zero: set them
 	stale   bool      // something woke the loop since
+	state   agent.HostState
+	seen    time.Time // when state was; zero: look again
+	ridden  []string
+	main    []render.Route
+	read    time.Time // when main was; zero: read it again
 }
 
 // turn looks once and moves what must move.
@@ -121,15 +130,23 @@ func (l *loop) turn(ctx context.Context, deps Deps, now time.Time) error {
 	if l.chooser == nil || c != l.config && !slices.Equal(c.Classes, l.config.Classes) {
 		l.chooser, l.last = New(c.Classes), nil
 	}
-	l.config = c
+	if c != l.config {
+		l.config, l.seen = c, time.Time{}
+	}
 	if len(c.Classes) == 0 {
+		l.ride(deps, nil)
 		return l.detour(deps, nil, now)
 	}
-	st, err := deps.Plane.State(ctx)
-	if err != nil {
-		return err
+	// The box wakes the loop when a session comes or goes: between, only the
+	// quality changes, and looking at the box wakes all its daemons.
+	if l.seen.IsZero() || now.Sub(l.seen) >= aged {
+		st, err := deps.Plane.State(ctx)
+		if err != nil {
+			return err
+		}
+		l.state, l.seen = st, now
 	}
-	paths := Paths(*c, st, deps.Quality)
+	paths := Paths(*c, l.state, deps.Quality)
 	choices := l.chooser.Choose(now, paths)
 	for _, choice := range choices {
 		was := slices.IndexFunc(l.last, func(o Choice) bool { return o.Class == choice.Class && o.Group == choice.Group })
@@ -138,15 +155,27 @@ func (l *loop) turn(ctx context.Context, deps Deps, now time.Time) error {
 		}
 	}
 	l.last = choices
+	l.ride(deps, Ridden(*c, paths, choices))
 	routes := Deviations(*c, paths, choices)
 	if len(routes) > 0 {
-		main, err := deps.Routed()
-		if err != nil {
-			return err
+		if l.read.IsZero() || now.Sub(l.read) >= aged {
+			main, err := deps.Routed()
+			if err != nil {
+				return err
+			}
+			l.main, l.read = main, now
 		}
-		routes = Follow(*c, routes, main)
+		routes = Follow(*c, routes, l.main)
 	}
 	return l.detour(deps, routes, now)
+}
+
+// ride tells which tunnels are ridden, unless it is known.
+func (l *loop) ride(deps Deps, tunnels []string) {
+	if !slices.Equal(tunnels, l.ridden) {
+		l.ridden = tunnels
+		deps.Ridden(tunnels)
+	}
 }
 
 // detour makes routes the detours, unless they were set to that just now.

@@ -225,7 +225,7 @@ func (p *client) start() (<-chan string, error) {
 	cmd := exec.Command(p.binary, "wg", "--run-dir", p.dir, "--log-file", p.logFile())
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	for _, knob := range []string{"GOMEMLIMIT", "GOGC", "GODEBUG"} {
+	for _, knob := range []string{"GOMEMLIMIT", "GOMAXPROCS", "GOGC", "GODEBUG"} {
 		if v, ok := os.LookupEnv(knob); ok {
 			cmd.Env = append(cmd.Env, knob+"="+v)
 		}

@@ -22,6 +22,7 @@ type gate struct {
 	n     atomic.Int64  // arrived and not departed, as far as we know
 	left  atomic.Uint64 // departed ever
 	freed chan struct{} // of size 1
+	tell  *processors   // of what departs; nil: nobody
 }
 
 func newGate(limit int64) *gate { return &gate{limit: limit, freed: make(chan struct{}, 1)} }
@@ -54,6 +55,7 @@ func (g *gate) arrived(n int) { g.n.Add(int64(n)) }
 // having arrived, so the count stops at zero.
 func (g *gate) departed(n int) {
 	g.left.Add(uint64(n))
+	g.tell.count(n)
 	for {
 		old := g.n.Load()
 		if g.n.CompareAndSwap(old, max(0, old-int64(n))) {

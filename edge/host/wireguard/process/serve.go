@@ -24,6 +24,8 @@ type Config struct {
 	// Bounded lets the number of devices set the runtime's memory limit. Off,
 	// the operator's GOMEMLIMIT holds.
 	Bounded bool
+	// Processors are the operator's to choose: the number of packets does not.
+	Processors bool
 }
 
 // server answers drivers.
@@ -47,8 +49,10 @@ func Serve(ctx context.Context, cfg Config) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	t := &tunnels{log: cfg.Log, in: newGate(inFlight), out: newGate(inFlight), bounded: cfg.Bounded, all: map[string]*tunnel{}}
+	t.cpus = newProcessors(cfg.Processors)
+	t.in.tell, t.out.tell = t.cpus, t.cpus
 	defer t.closeAll()
-	t.remember(0)
+	t.remember(0, 0)
 	s := &server{log: cfg.Log, tunnels: t, stop: stop, conns: map[net.Conn]struct{}{}}
 	context.AfterFunc(ctx, func() { _ = lis.Close() })
 	cfg.Log.Info("hosting WireGuard devices", "run_dir", cfg.RunDir, "protocol", Protocol)

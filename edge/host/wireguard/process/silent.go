@@ -31,6 +31,7 @@ func (t *tunnels) drain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			t.cpus.look()
 			was = t.drainOnce(was, time.Now())
 		}
 	}
@@ -42,18 +43,23 @@ func (t *tunnels) drainOnce(was map[device.NoisePublicKey]bool, now time.Time) m
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := map[device.NoisePublicKey]bool{}
+	peers := 0
 	for name, tun := range t.all {
 		text, err := tun.dev.IpcGet()
 		if err != nil {
 			t.log.Debug("peers cannot be read", "interface", name, "err", err)
 			continue
 		}
+		peers += strings.Count(text, "\npublic_key=")
 		for _, key := range silent(text, now) {
 			all[key] = true
 			if p := tun.dev.LookupPeer(key); p != nil && was[key] {
 				p.FlushStagedPackets()
 			}
 		}
+	}
+	if peers != t.peers {
+		t.remember(len(t.all), peers)
 	}
 	return all
 }

@@ -23,11 +23,14 @@ import (
 
 // Memory the Go runtime may hold before it collects harder, in bytes: a share
 // for the program and the packets in flight, and one for each device, which
-// keeps 128 buffers of 64 KiB ready on its interface and on each UDP socket.
-// Most of a buffer is never written and so never resident.
+// keeps 128 buffers of 64 KiB ready on its interface and on each UDP socket, and
+// one for each peer, which may be silent: two packets a second wait for it, until
+// [tunnels.drain] drops them. Most of a buffer is never written and so never
+// resident; but the runtime counts it, and would look for garbage all the time.
 const (
 	baseMemory   = 88 << 20
 	deviceMemory = 24 << 20
+	peerMemory   = 512 << 10
 )
 
 // tunnels are the devices of the process.
@@ -35,9 +38,11 @@ type tunnels struct {
 	log     *slog.Logger
 	in, out *gate
 	bounded bool // memory follows the number of devices
+	cpus    *processors
 
-	mu  sync.Mutex
-	all map[string]*tunnel
+	mu    sync.Mutex
+	all   map[string]*tunnel
+	peers int // at the last look
 }
 
 type tunnel struct {
@@ -94,7 +99,7 @@ func (t *tunnels) set(name string, mtu int, uapi string) error {
 	if err != nil {
 		return err
 	}
-	t.remember(len(t.all) + 1)
+	t.remember(len(t.all)+1, t.peers)
 	dev := device.NewDevice(p, &bind{Bind: conn.NewStdNetBind(), in: t.in, out: t.out}, logger(t.log, name))
 	tun := &tunnel{dev: dev, port: p}
 	if err := tun.configure(name, uapi); err != nil {
@@ -116,7 +121,7 @@ func (t *tunnels) delete(name string) error {
 	if tun, ok := t.all[name]; ok {
 		tun.dev.Close()
 		delete(t.all, name)
-		t.remember(len(t.all))
+		t.remember(len(t.all), t.peers)
 	}
 	return detach(name)
 }
@@ -144,9 +149,10 @@ func (t *tunnels) forget() {
 	}
 }
 
-func (t *tunnels) remember(devices int) {
+func (t *tunnels) remember(devices, peers int) {
+	t.peers = peers
 	if t.bounded {
-		debug.SetMemoryLimit(baseMemory + int64(devices)*deviceMemory)
+		debug.SetMemoryLimit(baseMemory + int64(devices)*deviceMemory + int64(peers)*peerMemory)
 	}
 }
 
