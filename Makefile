@@ -63,8 +63,8 @@ test: deps web lint ## on a fresh machine: set up, build, lint, all tests, brows
 	wait $$beside; others=$$?; cat .cache/beside.log; \
 	[ $$packages -eq 0 ] && [ $$others -eq 0 ]
 
-accept: deps build ## PART=A: everything else the parts name; writes docs/acceptance.json
-	$(GO) run ./labs/accept -part '$(PART)' -out docs/acceptance.json
+accept: deps build ## PART=A: everything else the parts name; writes docs/acceptance.json; FROM=check goes on with a run that was cut off
+	$(GO) run ./labs/accept -part '$(PART)' -out docs/acceptance.json $(if $(FROM),-from '$(FROM)')
 
 bench: ## benchmarks, as ratios where a peer exists
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(PKGS)

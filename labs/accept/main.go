@@ -30,11 +30,13 @@ type Acceptance struct {
 
 // Run is the newest run of one part.
 type Run struct {
-	Part    string   `json:"part"`
-	Commit  string   `json:"commit"`
-	Date    string   `json:"date"` // RFC 3339, UTC
-	Machine string   `json:"machine"`
-	Load    string   `json:"load"` // 1-minute load average at the start
+	Part    string `json:"part"`
+	Commit  string `json:"commit"`
+	Date    string `json:"date"` // RFC 3339, UTC
+	Machine string `json:"machine"`
+	Load    string `json:"load"` // 1-minute load average at the start
+	// Resumed are the checks at which the run went on after it was cut off.
+	Resumed []string `json:"resumed,omitempty"`
 	Checks  []Result `json:"checks"`
 }
 
@@ -64,16 +66,23 @@ func main() {
 	part := flag.String("part", "A", "parts to run, e.g. A or A,B")
 	out := flag.String("out", "docs/acceptance.json", "file to write")
 	only := flag.String("only", "", "run only checks whose id contains this; nothing is written")
+	from := flag.String("from", "", "go on with a run of this commit that was cut off: keep the results before the check with this id and start there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *part, *out, *only); err != nil {
+	if err := run(ctx, *part, *out, choice{*only, *from}); err != nil {
 		fmt.Fprintln(os.Stderr, "accept: error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, part, out, only string) error {
+// choice is which checks to run.
+type choice struct {
+	only string // those whose id contains it; nothing is written
+	from string // this one and those after it; empty: all
+}
+
+func run(ctx context.Context, part, out string, which choice) error {
 	var doc Acceptance
 	raw, err := os.ReadFile(out)
 	switch {
@@ -92,18 +101,18 @@ func run(ctx context.Context, part, out, only string) error {
 			return fmt.Errorf("part %q is not known", name)
 		}
 		keep := func(r Run) error { // after every check: a run that is cut off leaves what it has
-			if only != "" {
+			if which.only != "" {
 				return nil
 			}
 			doc.Runs = slices.DeleteFunc(doc.Runs, func(o Run) bool { return o.Part == name })
 			doc.Runs = append(doc.Runs, r)
 			return save(out, doc)
 		}
-		r, city, err := runPart(ctx, name, checks, only, keep)
+		r, city, err := runPart(ctx, name, checks, which, earlier(doc, name), keep)
 		if err != nil {
 			return err
 		}
-		if only == "" {
+		if which.only == "" {
 			if err := performance(filepath.Dir(out), r, city); err != nil {
 				return err
 			}
@@ -128,15 +137,50 @@ func save(out string, doc Acceptance) error {
 	return os.WriteFile(out, append(raw, '\n'), 0o644)
 }
 
-func runPart(ctx context.Context, name string, checks []check, only string, keep func(Run) error) (Run, *demo.Report, error) {
+// earlier is the run of a part that the file holds.
+func earlier(doc Acceptance, part string) Run {
+	i := slices.IndexFunc(doc.Runs, func(r Run) bool { return r.Part == part })
+	if i < 0 {
+		return Run{}
+	}
+	return doc.Runs[i]
+}
+
+// goOn continues was, a run of the same commit and the same checks, at the check
+// called from; it returns how many checks are behind it.
+func goOn(r *Run, was Run, checks []check, from string) (int, error) {
+	n := slices.IndexFunc(checks, func(c check) bool { return c.id == from })
+	if n < 0 {
+		return 0, fmt.Errorf("part %s has no check %q", r.Part, from)
+	}
+	if was.Commit != r.Commit || len(was.Checks) < n {
+		return 0, fmt.Errorf("the run of part %s in the file is of commit %.12s and has %d checks; it cannot go on at %s of commit %.12s", r.Part, was.Commit, len(was.Checks), from, r.Commit)
+	}
+	for i, c := range checks[:n] {
+		if was.Checks[i].ID != c.id {
+			return 0, fmt.Errorf("the run of part %s in the file has %s where %s should be", r.Part, was.Checks[i].ID, c.id)
+		}
+	}
+	r.Checks = slices.Clone(was.Checks[:n])
+	r.Resumed = append(was.Resumed, from)
+	return n, nil
+}
+
+func runPart(ctx context.Context, name string, checks []check, which choice, was Run, keep func(Run) error) (Run, *demo.Report, error) {
 	e, err := newEnv()
 	if err != nil {
 		return Run{}, nil, err
 	}
 	defer e.close()
 	r := Run{Part: name, Commit: commit(ctx), Date: time.Now().UTC().Format(time.RFC3339), Machine: machine(), Load: e.load}
+	behind := 0
+	if which.from != "" {
+		if behind, err = goOn(&r, was, checks, which.from); err != nil {
+			return r, nil, err
+		}
+	}
 	for i, c := range checks {
-		if !strings.Contains(c.id, only) {
+		if i < behind || !strings.Contains(c.id, which.only) {
 			continue
 		}
 		start := time.Now()
