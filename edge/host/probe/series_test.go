@@ -148,8 +148,16 @@ func TestPace(t *testing.T) {
 		ridden, others int
 		quick          time.Duration
 	}{
-		{1, 0, 200 * time.Millisecond}, {1, 5, 200 * time.Millisecond}, {20, 0, 200 * time.Millisecond}, {20, 20, 200 * time.Millisecond},
-		{45, 90, 450 * time.Millisecond}, {100, 0, time.Second}, {0, 4, 0}, {0, 90, 0}, {0, 400, 0}, {3, 400, 200 * time.Millisecond},
+		{1, 0, 200 * time.Millisecond},
+		{1, 5, 200 * time.Millisecond},
+		{20, 0, 200 * time.Millisecond},
+		{20, 20, 200 * time.Millisecond},
+		{45, 90, 450 * time.Millisecond},
+		{100, 0, time.Second},
+		{0, 4, 0},
+		{0, 90, 0},
+		{0, 400, 0},
+		{3, 400, 200 * time.Millisecond},
 	} {
 		p := &Prober{cfg: Config{Interval: 200 * time.Millisecond}, ridden: map[string]bool{}, changed: make(chan struct{}, 1)}
 		for i := range tt.ridden + tt.others {
