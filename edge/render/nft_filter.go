@@ -104,8 +104,10 @@ func (p *plan) segmentInput(r *ruleset, s edge.Segment) {
 //
 // An edge keeps state: the first packet of a flow needs a rule, the rest
 // follows. A hub looks at every packet, for a flow may change hubs: rules for
-// what comes from tunnels also hold backwards, with the ports as sources. Only
-// flows of a hub's own segments are kept by state there.
+// what comes from tunnels also hold backwards, with the ports as sources, for
+// what comes from tunnels and the data centre. Flows of a hub's own segments are
+// kept by state there, both ways: a rule backwards would let a server open flows
+// from the port it answers by.
 func (p *plan) forwardChains(r *ruleset) {
 	hub := isHub(p.Config)
 	r.chain("forward_mangle", "type filter hook forward priority mangle; policy accept;", func() {
@@ -153,7 +155,7 @@ func (p *plan) forwardChains(r *ruleset) {
 		r.chain("back_to_overlay", "", func() {
 			for _, rule := range p.Rules {
 				if rule.From == "" {
-					r.permit(rule, "iifname @inside", rule.Dst, rule.Src, true, "accept")
+					r.permit(rule, "iifname @remote", rule.Dst, rule.Src, true, "accept")
 				}
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/wardnet/wardnet/labs/demo"
 )
@@ -39,7 +40,19 @@ func newEnv() (*env, error) {
 	return &env{root: root, dir: dir, load: loadAverage()}, nil
 }
 
-func (e *env) close() { _ = os.RemoveAll(e.dir) }
+// close takes down a lab that a check left, which an interrupted run does, and
+// removes the directory.
+func (e *env) close() {
+	if e.needLab() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		if r, err := e.command(ctx, "bin/wardnet", "lab", "down", "--dir", e.labDir()); err != nil || r.code != 0 {
+			fmt.Fprintf(os.Stderr, "accept: the lab in %s is still there: %v %s\n", e.labDir(), err, r.errOut)
+			return
+		}
+	}
+	_ = os.RemoveAll(e.dir)
+}
 
 func loadAverage() string {
 	b, err := os.ReadFile("/proc/loadavg")

@@ -15,6 +15,7 @@ import (
 
 const (
 	pause = time.Second            // between two looks when nothing wakes the loop
+	quick = 250 * time.Millisecond // the same while a tunnel that is ridden loses probes
 	apart = 300 * time.Millisecond // at least, between two that something woke
 	again = 10 * time.Second       // until routes that stay the same are set again, when nothing wakes the loop
 	aged  = 10 * time.Second       // until the box and its routes are looked at again, when nothing wakes the loop
@@ -72,7 +73,7 @@ func Run(ctx context.Context, deps Deps) error {
 		return errors.New("steer: Deps has an empty field")
 	}
 	watch := deps.Plane.Watch(ctx)
-	tick := time.NewTicker(pause)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var l loop
 	var woken time.Time
@@ -85,6 +86,7 @@ func Run(ctx context.Context, deps Deps) error {
 		} else {
 			l.said = ""
 		}
+		tick.Reset(l.pause())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -119,6 +121,15 @@ type loop struct {
 	ridden  []string
 	main    []render.Route
 	read    time.Time // when main was; zero: read it again
+	lossy   bool      // a tunnel that is ridden lost probes lately
+}
+
+// pause is the time until the next look.
+func (l *loop) pause() time.Duration {
+	if l.lossy {
+		return quick
+	}
+	return pause
 }
 
 // turn looks once and moves what must move.
@@ -156,6 +167,7 @@ func (l *loop) turn(ctx context.Context, deps Deps, now time.Time) error {
 	}
 	l.last = choices
 	l.ride(deps, Ridden(*c, paths, choices))
+	l.lossy = slices.ContainsFunc(paths, func(p Path) bool { return p.Lost > 0 && slices.Contains(l.ridden, p.Tunnel) })
 	routes := Deviations(*c, paths, choices)
 	if len(routes) > 0 {
 		if l.read.IsZero() || now.Sub(l.read) >= aged {

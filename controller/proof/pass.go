@@ -1,0 +1,280 @@
+package proof
+
+import (
+	"net/netip"
+
+	"github.com/wardnet/wardnet/controller/proof/nft"
+)
+
+// bound says how to take a condition that the atoms do not decide: the port of
+// the other side, what connection tracking knows at a box that may not have seen
+// the flow. What may pass at most holds it true, what passes for certain false.
+type bound bool
+
+const (
+	atMost  bound = true
+	atLeast bound = false
+)
+
+// place is where packets are: between which interfaces, and of which class of
+// addresses. A class has an address that stands for all of it: no rule tells its
+// addresses apart.
+type place struct {
+	in, out  string
+	src, dst netip.Addr
+	// stateful: the box has seen all of every flow, so that an answer is known
+	// to be one.
+	stateful bool
+	bound    bound
+	// anyDst: dst may be any address, and is not looked at.
+	anyDst bool
+}
+
+// matcher evaluates the rules of one table for sets of service atoms.
+type matcher struct {
+	table *nft.Table
+	s     *services
+	ports map[*nft.Rule][2]set // what its conditions about the service let through, at least and at most
+	ends  map[*nft.Rule]map[netip.Addr]bool
+	known map[condition]map[netip.Addr]bool
+	base  map[nft.Hook][]*nft.Chain // those that filter
+	nat   map[nft.Hook][]*nft.Chain
+}
+
+func newMatcher(t *nft.Table, s *services) *matcher {
+	m := &matcher{
+		table: t, s: s, ports: map[*nft.Rule][2]set{}, ends: map[*nft.Rule]map[netip.Addr]bool{}, known: map[condition]map[netip.Addr]bool{},
+		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{},
+	}
+	for _, c := range t.Chains {
+		for i := range c.Rules {
+			r := &c.Rules[i]
+			for _, x := range r.Matches {
+				if pair, ok := x.(nft.Pair); ok {
+					m.ends[r] = map[netip.Addr]bool{}
+					for e := range pair.Ends {
+						m.ends[r][e.Addr] = true
+					}
+				}
+			}
+			m.ports[r] = [2]set{m.services(r, atLeast), m.services(r, atMost)}
+		}
+	}
+	for _, hook := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
+		for _, c := range t.Base(hook) {
+			switch {
+			case c.Type == "nat":
+				m.nat[hook] = append(m.nat[hook], c)
+			case !marksOnly(c):
+				m.base[hook] = append(m.base[hook], c)
+			}
+		}
+	}
+	return m
+}
+
+// services are the atoms that the rule's conditions about protocols and ports
+// let through.
+func (m *matcher) services(r *nft.Rule, b bound) set {
+	out := m.s.full
+	for _, c := range r.Matches {
+		switch c := c.(type) {
+		case nft.Port:
+			out = out.and(m.s.of(func(x service) bool {
+				switch {
+				case x.proto != c.Proto || x.fragment || x.other:
+					return false
+				case x.back == c.Dst: // the other side's port
+					return bool(b) || all(c.Ranges)
+				}
+				for _, p := range c.Ranges {
+					if p.From <= x.ports.From && x.ports.To <= p.To {
+						return true
+					}
+				}
+				return false
+			}))
+		case nft.ICMPType:
+			out = out.and(m.s.of(func(x service) bool {
+				if m.s.v6 != c.V6 || x.other || x.proto != nft.ICMP && x.proto != nft.ICMPv6 {
+					return false
+				}
+				for _, n := range c.Types {
+					if n == x.icmp {
+						return true
+					}
+				}
+				return false
+			}))
+		}
+	}
+	return out
+}
+
+func all(ranges []nft.Range) bool {
+	return len(ranges) == 1 && ranges[0] == nft.Range{From: 0, To: 65535}
+}
+
+// matches returns the atoms of which a packet at p matches the rule.
+func (m *matcher) matches(r *nft.Rule, p place, beforeConnTrack bool) set {
+	packet := nft.Packet{In: p.in, Out: p.out, Src: p.src, Dst: p.dst}
+	out := m.ports[r][0]
+	if p.bound == atMost {
+		out = m.ports[r][1]
+	}
+	if out.empty() {
+		return out
+	}
+	for i, c := range r.Matches {
+		switch c := c.(type) {
+		case nft.Interface:
+			if !c.Holds(&packet) {
+				return set{}
+			}
+		case nft.Address:
+			if c.Dst && p.anyDst {
+				if p.bound == atLeast {
+					return set{}
+				}
+				continue
+			}
+			if !m.holds(r, i, c, &packet) {
+				return set{}
+			}
+		case nft.Pair: // the address stands for all ends, the interface for all tunnels
+			if p.bound == atLeast || !m.ends[r][p.src] {
+				return set{}
+			}
+		case nft.Port, nft.ICMPType: // above
+		case nft.StateIn:
+			out = out.and(m.states(c, p, beforeConnTrack))
+		case nft.TTLIs, nft.FromIPsec, nft.SYN:
+			if p.bound == atLeast {
+				return set{}
+			}
+		}
+		if out.empty() {
+			return out
+		}
+	}
+	return out
+}
+
+// condition is one of a rule's.
+type condition struct {
+	rule *nft.Rule
+	n    int
+}
+
+// few prefixes are compared as quickly as they are looked up.
+const few = 6
+
+// holds says whether an address is in a set, and remembers it of large ones:
+// the same addresses come again and again.
+func (m *matcher) holds(r *nft.Rule, n int, c nft.Address, p *nft.Packet) bool {
+	if len(c.Prefixes) <= few {
+		return c.Holds(p)
+	}
+	a := p.Src
+	if c.Dst {
+		a = p.Dst
+	}
+	known := m.known[condition{r, n}]
+	if known == nil {
+		known = map[netip.Addr]bool{}
+		m.known[condition{r, n}] = known
+	}
+	is, ok := known[a]
+	if !ok {
+		is = c.Holds(p)
+		known[a] = is
+	}
+	return is
+}
+
+// states are the atoms whose state is one of c's.
+func (m *matcher) states(c nft.StateIn, p place, beforeConnTrack bool) set {
+	has := func(s nft.State) bool { return c.Holds(&nft.Packet{State: s}) }
+	if beforeConnTrack {
+		if has(nft.Invalid) {
+			return m.s.full
+		}
+		return set{}
+	}
+	var out set
+	if has(nft.New) {
+		out = out.or(m.s.news)
+	}
+	answers := m.s.full.without(m.s.news)
+	switch {
+	case p.stateful && has(nft.Established),
+		!p.stateful && p.bound == atMost && (has(nft.New) || has(nft.Established) || has(nft.Invalid)),
+		!p.stateful && has(nft.New) && has(nft.Established) && has(nft.Invalid):
+		out = out.or(answers)
+	}
+	return out
+}
+
+// pass returns what of some comes through the base chains of a hook that filter.
+func (m *matcher) pass(hook nft.Hook, p place, some set) set {
+	for _, c := range m.base[hook] {
+		early := (hook == nft.Prerouting || hook == nft.Output) && c.Priority < -200
+		accepted, rest := m.run(c, p, some, early)
+		some = accepted
+		if !c.Drop {
+			some = some.or(rest)
+		}
+		if some.empty() {
+			break
+		}
+	}
+	return some
+}
+
+// run sends some through a chain: what it accepts, and what comes out undecided.
+// A jump gives back what its chain leaves undecided, a goto does not.
+//
+// Where the atoms do not decide whether a rule matches, both ways are gone: what
+// may match takes the rule's way and what may not match goes on, for the most
+// that passes; for the least, only what matches for certain takes its way, and
+// only what does not match for certain goes on.
+func (m *matcher) run(c *nft.Chain, p place, some set, early bool) (accepted, out set) {
+	other := p
+	other.bound = !p.bound
+	for i := range c.Rules {
+		if some.empty() {
+			break
+		}
+		r := &c.Rules[i]
+		if r.Verdict == nft.Continue {
+			continue
+		}
+		var hit, gone set // what takes the rule's way, and what does not go on
+		if r.Verdict != nft.Drop {
+			hit = m.matches(r, p, early).and(some)
+		}
+		if r.Verdict != nft.Accept {
+			gone = m.matches(r, other, early).and(some)
+		}
+		switch r.Verdict {
+		case nft.Accept:
+			accepted, some = accepted.or(hit), some.without(hit)
+		case nft.Drop:
+			some = some.without(gone)
+		case nft.Return:
+			out, some = out.or(hit), some.without(gone)
+		case nft.Jump, nft.Goto:
+			if hit.empty() && gone.empty() {
+				continue
+			}
+			a, rest := m.run(m.table.Chain(r.To), p, hit, early)
+			accepted, some = accepted.or(a), some.without(gone)
+			if r.Verdict == nft.Goto {
+				out = out.or(rest)
+			} else {
+				some = some.or(rest)
+			}
+		}
+	}
+	return accepted, out.or(some)
+}

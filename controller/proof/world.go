@@ -1,0 +1,295 @@
+package proof
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/wardnet/wardnet/controller/proof/nft"
+	"github.com/wardnet/wardnet/inventory"
+)
+
+// Box is one device as the proof sees it: the text it filters by, and what is
+// plugged where.
+type Box struct {
+	Device inventory.DeviceID
+	Site   inventory.SiteID
+	Hub    bool
+	Filter string // nftables
+	// Segments are the ports of the site's segments.
+	Segments map[inventory.SegmentKind]string
+	Tunnels  []string // interfaces
+	Circuits []string // ports
+	Uplinks  []string // ports, to the data centre
+	// Own is what lives behind the device, as other sites know it.
+	Own []netip.Prefix
+	// Legacy are prefixes that only the site itself knows, by the segment that
+	// holds them; they are translated to a part of Own.
+	Legacy map[inventory.SegmentKind]netip.Prefix
+}
+
+// inside are the prefixes of Legacy.
+func (b *Box) inside() []netip.Prefix {
+	var out []netip.Prefix
+	for _, kind := range slices.Sorted(maps.Keys(b.Legacy)) {
+		out = append(out, b.Legacy[kind])
+	}
+	return out
+}
+
+// target is where the intent sees an address: in a segment of a site, in
+// applications, or neither.
+type target struct {
+	segment inventory.SegmentKind
+	apps    string // ids, joined
+	ours    bool   // of the city's own space: never the internet's
+}
+
+// piece is a part of a device's own addresses that nothing tells apart.
+type piece struct {
+	rep    netip.Addr
+	class  int // of the space, as other boxes see it; -1 where they do not
+	target target
+	port   string // of the segment; empty: the box itself, or nobody
+}
+
+// box is a device ready for the proof.
+type box struct {
+	Box
+	table  *nft.Table
+	match  *matcher
+	own    []piece
+	remote []netip.Addr // one address of each class, outside of own
+	// Interfaces that rules tell apart, one of each kind.
+	tunnel, uplink, circuit []string
+}
+
+// world is all devices with one family of addresses.
+type world struct {
+	v6      bool
+	s       *services
+	space   *space
+	classes []target // by class, as the intent sees an address that no device owns
+	classOf []int    // by elementary span of the space
+	boxes   []*box
+}
+
+// prefixes visits the prefix lists of the rules that judge what passes through
+// a box.
+func prefixes(t *nft.Table, visit func([]netip.Prefix)) {
+	seen := map[string]bool{}
+	var chain func(c *nft.Chain)
+	chain = func(c *nft.Chain) {
+		if seen[c.Name] {
+			return
+		}
+		seen[c.Name] = true
+		for i := range c.Rules {
+			for _, m := range c.Rules[i].Matches {
+				switch m := m.(type) {
+				case nft.Address:
+					visit(m.Prefixes)
+				case nft.Pair: // one set: see matcher.matches
+					var ends []netip.Prefix
+					for e := range m.Ends {
+						ends = append(ends, netip.PrefixFrom(e.Addr, e.Addr.BitLen()))
+					}
+					visit(ends)
+				}
+			}
+			for _, x := range c.Rules[i].Map {
+				visit([]netip.Prefix{x.From})
+				visit([]netip.Prefix{x.To})
+			}
+			if to := t.Chain(c.Rules[i].To); to != nil {
+				chain(to)
+			}
+		}
+	}
+	for _, hook := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
+		for _, c := range t.Base(hook) {
+			if !marksOnly(c) {
+				chain(c)
+			}
+		}
+	}
+}
+
+// marksOnly says whether a base chain decides nothing: it accepts, and no rule
+// of it drops or leads elsewhere.
+func marksOnly(c *nft.Chain) bool {
+	return !c.Drop && c.Type == "filter" && !slices.ContainsFunc(c.Rules, func(r nft.Rule) bool {
+		return r.Verdict == nft.Drop || r.Verdict == nft.Jump || r.Verdict == nft.Goto
+	})
+}
+
+func within(p netip.Prefix, all []netip.Prefix) bool {
+	return slices.ContainsFunc(all, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
+}
+
+// newWorld reads the boxes and cuts the addresses of a family. tables are those
+// of boxes, in their order.
+func newWorld(v6 bool, boxes []Box, tables []*nft.Table, in *intents) (*world, error) {
+	w := &world{v6: v6}
+	var err error
+	if w.s, err = cut(v6, tables, in.ports); err != nil {
+		return nil, err
+	}
+	var global [][]netip.Prefix
+	local := make([][][]netip.Prefix, len(boxes))
+	for i, b := range boxes {
+		own := slices.Concat(b.Own, b.inside())
+		prefixes(tables[i], func(all []netip.Prefix) {
+			var mine, others []netip.Prefix // two sets: who is in one of them is in the list
+			for _, p := range all {
+				switch {
+				case p.Addr().Is6() != v6:
+				case within(p, own):
+					mine = append(mine, p)
+				default:
+					others = append(others, p)
+				}
+			}
+			local[i], global = append(local[i], mine), append(global, others)
+		})
+	}
+	global = append(global, in.sets()...)
+	w.space = newSpace(v6, global)
+	owners, err := newOwners(v6, boxes)
+	if err != nil {
+		return nil, err
+	}
+	var reps []*rep
+	w.classOf, reps = w.makeClasses(owners, in)
+	for i, b := range boxes {
+		x := &box{Box: b, table: tables[i], match: newMatcher(tables[i], w.s)}
+		w.makePieces(x, local[i], in)
+		for _, r := range reps {
+			x.remote = append(x.remote, r.outside(i))
+		}
+		x.tunnel, x.uplink, x.circuit = kindsOf(tables[i], b.Tunnels), kindsOf(tables[i], b.Uplinks), kindsOf(tables[i], b.Circuits)
+		w.boxes = append(w.boxes, x)
+	}
+	return w, nil
+}
+
+// owners says which box an address lives behind.
+type owners struct {
+	spans []span
+	box   []int
+}
+
+func newOwners(v6 bool, boxes []Box) (*owners, error) {
+	type entry struct {
+		span
+		box    int
+		prefix netip.Prefix
+	}
+	var all []entry
+	for i, b := range boxes {
+		for _, p := range b.Own {
+			if p.Addr().Is6() == v6 {
+				all = append(all, entry{spanOf(p), i, p})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Or(a.from.Compare(b.from), -a.to.Compare(b.to)) })
+	o := &owners{}
+	var errs []error
+	for n, e := range all {
+		if n > 0 && !o.spans[len(o.spans)-1].to.Less(e.from) {
+			before := all[n-1]
+			if before.box == e.box {
+				if o.spans[len(o.spans)-1].to.Less(e.to) {
+					o.spans[len(o.spans)-1].to = e.to
+				}
+				continue
+			}
+			errs = append(errs, fmt.Errorf("%w: %s of %s overlaps %s of %s", inventory.ErrInvalid, e.prefix, boxes[e.box].Device, before.prefix, boxes[before.box].Device))
+			continue
+		}
+		o.spans, o.box = append(o.spans, e.span), append(o.box, e.box)
+	}
+	return o, errors.Join(errs...)
+}
+
+// of is the box that a lives behind; -1: none.
+func (o *owners) of(a netip.Addr) int {
+	i, exact := slices.BinarySearchFunc(o.spans, a, func(s span, a netip.Addr) int { return s.from.Compare(a) })
+	if !exact {
+		i--
+	}
+	if i < 0 || o.spans[i].to.Less(a) {
+		return -1
+	}
+	return o.box[i]
+}
+
+// rep is addresses that stand for a class: of different owners, so that every
+// box has one that is not its own.
+type rep struct {
+	addrs  []netip.Addr
+	owners []int
+}
+
+func (r *rep) take(a netip.Addr, owner int) {
+	if len(r.addrs) < 2 && !slices.Contains(r.owners, owner) {
+		r.addrs, r.owners = append(r.addrs, a), append(r.owners, owner)
+	}
+}
+
+// outside is an address that does not live behind box i; invalid: all do.
+func (r *rep) outside(i int) netip.Addr {
+	for n, owner := range r.owners {
+		if owner != i {
+			return r.addrs[n]
+		}
+	}
+	return netip.Addr{}
+}
+
+// makeClasses joins the elementary spans that all sets see alike. It returns the
+// class of every span, and what stands for each class. A span is cut where an
+// owner begins or ends, so that what stands for a class has one owner.
+func (w *world) makeClasses(o *owners, in *intents) ([]int, []*rep) {
+	classOf := make([]int, len(w.space.cuts))
+	known := map[string]int{}
+	var reps []*rep
+	for i, a := range w.space.cuts {
+		key := fmt.Sprint(w.space.held[i])
+		n, ok := known[key]
+		if !ok {
+			n = len(reps)
+			known[key] = n
+			reps = append(reps, &rep{})
+			w.classes = append(w.classes, in.target(a))
+		}
+		classOf[i] = n
+		r, end := reps[n], w.space.end(i)
+		for a.IsValid() && len(r.addrs) < 2 {
+			at, exact := slices.BinarySearchFunc(o.spans, a, func(s span, a netip.Addr) int { return s.from.Compare(a) })
+			if !exact {
+				at--
+			}
+			next := netip.Addr{}
+			switch {
+			case at >= 0 && !o.spans[at].to.Less(a):
+				r.take(a, o.box[at])
+				next = o.spans[at].to.Next()
+			default:
+				r.take(a, -1)
+				if at+1 < len(o.spans) {
+					next = o.spans[at+1].from
+				}
+			}
+			if !next.IsValid() || end.IsValid() && end.Less(next) {
+				break
+			}
+			a = next
+		}
+	}
+	return classOf, reps
+}
