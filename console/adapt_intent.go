@@ -186,7 +186,7 @@ func (i *Intents) Plan(ctx context.Context, n intent.Number) (client.Plan, error
 	if err != nil {
 		return client.Plan{}, err
 	}
-	out := client.Plan{Revision: p.Revision, Hash: p.Hash, People: p.People, Counts: map[string]int{}, Devices: []client.DevicePlan{}, Waves: []client.Wave{}}
+	out := client.Plan{Revision: p.Revision, Hash: p.Hash, People: p.People, Counts: map[string]int{}, Devices: []client.DevicePlan{}, Waves: []client.Wave{}, Proof: proofOf(p.Proof)}
 	for a, count := range p.Counts {
 		out.Counts[string(a)] = count
 	}
@@ -197,4 +197,21 @@ func (i *Intents) Plan(ctx context.Context, n intent.Number) (client.Plan, error
 		out.Waves = append(out.Waves, client.Wave{Name: w.Name, Devices: w.Devices, State: string(controller.WaveWaiting)})
 	}
 	return out, nil
+}
+
+// proofOf writes a proof for the API.
+func proofOf(p controller.Proof) client.Proof {
+	out := client.Proof{
+		Holds: p.Holds && p.Why == "", Why: p.Why, Intents: p.Intents, Pairs: p.Pairs, Seconds: p.Took.Seconds(), Counterexamples: []client.Counterexample{},
+	}
+	for _, c := range p.Counterexamples {
+		x := client.Counterexample{Intent: c.Intent, Path: []client.ProofStep{}, Packet: client.ProofPacket{
+			Src: c.Packet.Src, Dst: c.Packet.Dst, Proto: c.Packet.Proto, SPort: c.Packet.SPort, DPort: c.Packet.DPort, Type: c.Packet.Type,
+		}}
+		for _, s := range c.Path {
+			x.Path = append(x.Path, client.ProofStep{Device: s.Device, Line: s.Line, Text: s.Text})
+		}
+		out.Counterexamples = append(out.Counterexamples, x)
+	}
+	return out
 }

@@ -10,12 +10,22 @@ import (
 	"github.com/wardnet/wardnet/inventory/intent"
 )
 
-// Plan says what revision n would change, as things stand now.
+// Plan says what revision n would change, as things stand now, with the proof of
+// the revision.
 func (c *Controller) Plan(ctx context.Context, n intent.Number) (Plan, error) {
 	if err := c.Load(ctx); err != nil {
 		return Plan{}, fmt.Errorf("plan: %w", err)
 	}
-	return c.plan(ctx, n)
+	p, err := c.plan(ctx, n)
+	if err != nil {
+		return Plan{}, err
+	}
+	to, err := c.compile(ctx, n, false)
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	p.Proof = c.proven(to)
+	return p, nil
 }
 
 // plan is Plan once everything is loaded.

@@ -121,6 +121,9 @@ type Controller struct {
 	subs     map[int]func(Event)
 	nextSub  int
 
+	proving sync.Mutex // one proof at a time; guards proofs; nothing is taken under it
+	proofs  map[intent.Number]Proof
+
 	commands sync.Mutex // one rollout command or step at a time; taken first
 	loaded   bool       // guarded by commands
 }
@@ -144,7 +147,7 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	return &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
 		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: make(chan struct{}, cfg.Parallel),
-		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{},
+		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{}, proofs: map[intent.Number]Proof{},
 		subs: map[int]func(Event){},
 	}, nil
 }

@@ -14,6 +14,8 @@ type metrics struct {
 	rollouts    *prometheus.CounterVec // by state reached
 	waves       prometheus.Histogram
 	compile     prometheus.Histogram
+	proofs      *prometheus.CounterVec // by outcome
+	proof       prometheus.Histogram
 }
 
 // outcomes is the closed set of label values; a device name is never a label.
@@ -21,7 +23,15 @@ var outcomes = []string{"idle", "same", "changed", "held", "offline", "retry", "
 
 var (
 	pushResults = []string{"confirmed", "adopted", "failed"}
+	proofEnds   = []string{proofHolds, proofFails, proofUnknown}
 	endStates   = []RolloutState{RolloutRunning, RolloutPaused, RolloutDone, RolloutHalted, RolloutReturning, RolloutAborted}
+)
+
+// Outcomes of a proof.
+const (
+	proofHolds   = "holds"
+	proofFails   = "fails"
+	proofUnknown = "unknown" // something in the texts is not understood
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -51,6 +61,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		compile: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "controller_compile_seconds", Help: "Time to compile one revision for all devices.", Buckets: prometheus.ExponentialBuckets(.005, 2, 12),
 		}),
+		proofs: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "controller_proofs_total", Help: "Proofs of revisions, by outcome.",
+		}, []string{"outcome"}),
+		proof: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "controller_proof_seconds", Help: "Time to prove one revision for all devices.", Buckets: prometheus.ExponentialBuckets(.01, 2, 14),
+		}),
+	}
+	for _, o := range proofEnds {
+		m.proofs.WithLabelValues(o)
 	}
 	for _, o := range outcomes {
 		m.passes.WithLabelValues(o) // exists at zero from the first scrape

@@ -57,10 +57,11 @@ type Plan struct {
 	Waves    []PlannedWave
 	Counts   map[Action]int
 	People   int // blast radius: head count at the sites touched
+	Proof    Proof
 }
 
-// MakePlan compares what is in force per device with what to asks for. It is
-// pure. An unchanged device is in no wave and is never pushed.
+// MakePlan compares what is in force per device with what to asks for, without
+// the proof. It is pure. An unchanged device is in no wave and is never pushed.
 func MakePlan(inForce map[inventory.DeviceID]edge.Config, to *Compiled) Plan {
 	p := Plan{Revision: to.Revision, Hash: to.Hash, Counts: map[Action]int{}}
 	for _, a := range actions {

@@ -7,12 +7,49 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/render"
 	"github.com/wardnet/wardnet/inventory"
 )
+
+// Proof is what was proven of a revision: that in no state anything passes that
+// its permits do not name.
+type Proof struct {
+	proof.Result
+	Why string // why nothing could be proven; empty: the Result says what was
+}
+
+// proven returns the proof of a compiled revision. Revisions never change, so it
+// is made once for each; the last few are kept.
+func (c *Controller) proven(to *Compiled) Proof {
+	c.proving.Lock()
+	defer c.proving.Unlock()
+	if p, ok := c.proofs[to.Revision]; ok {
+		return p
+	}
+	start := time.Now()
+	r, err := Prove(to)
+	p, outcome := Proof{Result: r}, proofHolds
+	switch {
+	case err != nil:
+		p.Why, outcome = err.Error(), proofUnknown
+	case !r.Holds:
+		outcome = proofFails
+	}
+	c.metrics.proofs.WithLabelValues(outcome).Inc()
+	c.metrics.proof.Observe(time.Since(start).Seconds())
+	if len(c.proofs) >= keptProofs {
+		delete(c.proofs, slices.Min(slices.Collect(maps.Keys(c.proofs))))
+	}
+	c.proofs[to.Revision] = p
+	return p
+}
+
+// keptProofs is how many proofs are remembered.
+const keptProofs = 8
 
 // Prove renders what every device of c would run, with every runtime set at its
 // maximum, and proves that it lets nothing pass that the permits do not name.

@@ -221,6 +221,7 @@ func newPlan() *cobra.Command {
 
 func showPlan(w io.Writer, p client.Plan) {
 	fmt.Fprintf(w, "revision %d (%.12s): %d to create, %d to change, %d to remove; %d people at the sites\n", p.Revision, p.Hash, p.Counts["create"], p.Counts["change"], p.Counts["remove"], p.People)
+	showProof(w, p.Proof)
 	if len(p.Devices) == 0 {
 		fmt.Fprintln(w, "no change")
 		return
@@ -239,6 +240,23 @@ func showPlan(w io.Writer, p client.Plan) {
 				break
 			}
 			fmt.Fprintf(w, "    %s\n", c)
+		}
+	}
+}
+
+func showProof(w io.Writer, p client.Proof) {
+	switch {
+	case p.Why != "":
+		fmt.Fprintf(w, "NOT PROVEN: %s\n", p.Why)
+	case p.Holds:
+		fmt.Fprintf(w, "proven in %.1f s: nothing passes that the %d permits do not name (%d pairs of sites, IPv4 and IPv6)\n", p.Seconds, p.Intents, p.Pairs)
+	default:
+		fmt.Fprintln(w, "DISPROVEN: packets pass that no permit names")
+	}
+	for _, x := range p.Counterexamples {
+		fmt.Fprintf(w, "    %s\n        protocol %d, %s port %d → %s port %d\n", x.Intent, x.Packet.Proto, x.Packet.Src, x.Packet.SPort, x.Packet.Dst, x.Packet.DPort)
+		for _, s := range x.Path {
+			fmt.Fprintf(w, "        %s, line %d: %s\n", s.Device, s.Line, s.Text)
 		}
 	}
 }

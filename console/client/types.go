@@ -5,6 +5,7 @@ package client
 
 import (
 	"encoding/json"
+	"net/netip"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -150,6 +151,43 @@ type Plan struct {
 	Waves    []Wave         `json:"waves"`
 	Counts   map[string]int `json:"counts"` // by action
 	People   int            `json:"people"` // blast radius: head count at the sites touched
+	Proof    Proof          `json:"proof"`
+}
+
+// Proof says whether a revision lets nothing pass that its permits do not name,
+// in any state, whatever is down: for all packets, read off the texts that the
+// devices would run.
+type Proof struct {
+	Holds           bool             `json:"holds"`
+	Why             string           `json:"why,omitempty"` // why nothing could be proven
+	Intents         int              `json:"intents"`       // permits; all else is to be denied
+	Pairs           int              `json:"pairs"`         // of sites, IPv4 and IPv6
+	Seconds         float64          `json:"seconds"`
+	Counterexamples []Counterexample `json:"counterexamples"` // a few of those there are
+}
+
+// Counterexample is a packet that passes and should not.
+type Counterexample struct {
+	Intent string      `json:"intent"` // that it breaks
+	Packet ProofPacket `json:"packet"`
+	Path   []ProofStep `json:"path"` // the rules that let it pass, box by box
+}
+
+// ProofPacket is the first packet of a flow.
+type ProofPacket struct {
+	Src   netip.Addr `json:"src"`
+	Dst   netip.Addr `json:"dst"`
+	Proto uint8      `json:"proto"` // IANA's number
+	SPort uint16     `json:"sport,omitempty"`
+	DPort uint16     `json:"dport,omitempty"`
+	Type  uint8      `json:"type,omitempty"` // ICMP
+}
+
+// ProofStep is a rule that decided about a packet at one device.
+type ProofStep struct {
+	Device inventory.DeviceID `json:"device"`
+	Line   int                `json:"line"` // of the device's packet filter
+	Text   string             `json:"text"`
 }
 
 // Wave is one step of a rollout.

@@ -23,6 +23,7 @@ const (
 	cutOff    = 5 * time.Second         // a revoked device passes nothing any more
 	rebooted  = 30 * time.Second        // a box boots from its last good config
 	noticed   = 30 * time.Second        // an incident is opened
+	quieted   = 5 * time.Minute         // incidents of what was before have resolved themselves
 	admitted  = 2 * time.Minute         // a revoked device is back, rollout of what it missed included
 	replaced  = 5 * time.Minute         // another box is healthy in the place of a dead one
 	comes     = 20 * time.Second        // a new ward is healthy, from its cables on
