@@ -216,18 +216,6 @@ func newOwners(v6 bool, boxes []Box) (*owners, error) {
 	return o, errors.Join(errs...)
 }
 
-// of is the box that a lives behind; -1: none.
-func (o *owners) of(a netip.Addr) int {
-	i, exact := slices.BinarySearchFunc(o.spans, a, func(s span, a netip.Addr) int { return s.from.Compare(a) })
-	if !exact {
-		i--
-	}
-	if i < 0 || o.spans[i].to.Less(a) {
-		return -1
-	}
-	return o.box[i]
-}
-
 // rep is addresses that stand for a class: of different owners, so that every
 // box has one that is not its own.
 type rep struct {
