@@ -121,8 +121,13 @@ func TestTranslationKeepsTheHost(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(golden(f, "ward"))
-	f.Add(golden(f, "hub"))
+	// Each chain of a ward in a table of its own: the engine is slow with long
+	// inputs.
+	sets := "table inet w {\nset s {\ntype ifname\nelements = { \"wan0\",\n\"lan.staff\" }\n}\nset t {\ntype ipv4_addr\nflags interval\nelements = { 10.64.0.0/10 }\n}\n"
+	for part := range strings.SplitSeq(golden(f, "ward"), "\tchain ") {
+		rules := strings.Split(part, "\n")
+		f.Add(sets + "chain " + strings.Join(rules[:min(len(rules), 6)], "\n") + "\n}\n}\n")
+	}
 	f.Add("table inet w {\nset s {\ntype ifname . ipv4_addr\nelements = { \"a\" . 10.0.0.1 }\n}\nchain c {\njump d\n}\nchain d {\ngoto c\n}\n}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		table, err := Read(text)
