@@ -34,30 +34,43 @@ type place struct {
 type matcher struct {
 	table *nft.Table
 	s     *services
-	ports map[*nft.Rule][2]set // what its conditions about the service let through, at least and at most
-	ends  map[*nft.Rule]map[netip.Addr]bool
+	facts map[*nft.Rule]*facts
 	known map[condition]map[netip.Addr]bool
 	base  map[nft.Hook][]*nft.Chain // those that filter
 	nat   map[nft.Hook][]*nft.Chain
 }
 
+// facts are what is known of a rule before any place is.
+type facts struct {
+	services [2]set // that its conditions let through, at least and at most
+	ends     map[netip.Addr]bool
+	// sure: interfaces, addresses and services decide whether it matches.
+	sure bool
+}
+
 func newMatcher(t *nft.Table, s *services) *matcher {
 	m := &matcher{
-		table: t, s: s, ports: map[*nft.Rule][2]set{}, ends: map[*nft.Rule]map[netip.Addr]bool{}, known: map[condition]map[netip.Addr]bool{},
+		table: t, s: s, facts: map[*nft.Rule]*facts{}, known: map[condition]map[netip.Addr]bool{},
 		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{},
 	}
 	for _, c := range t.Chains {
 		for i := range c.Rules {
 			r := &c.Rules[i]
+			f := &facts{services: [2]set{m.services(r, atLeast), m.services(r, atMost)}, sure: true}
+			f.sure = f.services[0] == f.services[1]
 			for _, x := range r.Matches {
-				if pair, ok := x.(nft.Pair); ok {
-					m.ends[r] = map[netip.Addr]bool{}
-					for e := range pair.Ends {
-						m.ends[r][e.Addr] = true
+				switch x := x.(type) {
+				case nft.Interface, nft.Address, nft.Port, nft.ICMPType:
+				case nft.Pair:
+					f.sure, f.ends = false, map[netip.Addr]bool{}
+					for e := range x.Ends {
+						f.ends[e.Addr] = true
 					}
+				default:
+					f.sure = false
 				}
 			}
-			m.ports[r] = [2]set{m.services(r, atLeast), m.services(r, atMost)}
+			m.facts[r] = f
 		}
 	}
 	for _, hook := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
@@ -116,11 +129,11 @@ func all(ranges []nft.Range) bool {
 }
 
 // matches returns the atoms of which a packet at p matches the rule.
-func (m *matcher) matches(r *nft.Rule, p place, beforeConnTrack bool) set {
+func (m *matcher) matches(r *nft.Rule, f *facts, p *place, beforeConnTrack bool) set {
 	packet := nft.Packet{In: p.in, Out: p.out, Src: p.src, Dst: p.dst}
-	out := m.ports[r][0]
+	out := f.services[0]
 	if p.bound == atMost {
-		out = m.ports[r][1]
+		out = f.services[1]
 	}
 	if out.empty() {
 		return out
@@ -142,7 +155,7 @@ func (m *matcher) matches(r *nft.Rule, p place, beforeConnTrack bool) set {
 				return set{}
 			}
 		case nft.Pair: // the address stands for all ends, the interface for all tunnels
-			if p.bound == atLeast || !m.ends[r][p.src] {
+			if p.bound == atLeast || !f.ends[p.src] {
 				return set{}
 			}
 		case nft.Port, nft.ICMPType: // above
@@ -193,7 +206,7 @@ func (m *matcher) holds(r *nft.Rule, n int, c nft.Address, p *nft.Packet) bool {
 }
 
 // states are the atoms whose state is one of c's.
-func (m *matcher) states(c nft.StateIn, p place, beforeConnTrack bool) set {
+func (m *matcher) states(c nft.StateIn, p *place, beforeConnTrack bool) set {
 	has := func(s nft.State) bool { return c.Holds(&nft.Packet{State: s}) }
 	if beforeConnTrack {
 		if has(nft.Invalid) {
@@ -219,7 +232,7 @@ func (m *matcher) states(c nft.StateIn, p place, beforeConnTrack bool) set {
 func (m *matcher) pass(hook nft.Hook, p place, some set) set {
 	for _, c := range m.base[hook] {
 		early := (hook == nft.Prerouting || hook == nft.Output) && c.Priority < -200
-		accepted, rest := m.run(c, p, some, early)
+		accepted, rest := m.run(c, &p, some, early)
 		some = accepted
 		if !c.Drop {
 			some = some.or(rest)
@@ -238,8 +251,8 @@ func (m *matcher) pass(hook nft.Hook, p place, some set) set {
 // may match takes the rule's way and what may not match goes on, for the most
 // that passes; for the least, only what matches for certain takes its way, and
 // only what does not match for certain goes on.
-func (m *matcher) run(c *nft.Chain, p place, some set, early bool) (accepted, out set) {
-	other := p
+func (m *matcher) run(c *nft.Chain, p *place, some set, early bool) (accepted, out set) {
+	other := *p
 	other.bound = !p.bound
 	for i := range c.Rules {
 		if some.empty() {
@@ -249,12 +262,14 @@ func (m *matcher) run(c *nft.Chain, p place, some set, early bool) (accepted, ou
 		if r.Verdict == nft.Continue {
 			continue
 		}
+		f := m.facts[r]
 		var hit, gone set // what takes the rule's way, and what does not go on
-		if r.Verdict != nft.Drop {
-			hit = m.matches(r, p, early).and(some)
+		if r.Verdict != nft.Drop || f.sure && !p.anyDst {
+			hit = m.matches(r, f, p, early).and(some)
+			gone = hit
 		}
-		if r.Verdict != nft.Accept {
-			gone = m.matches(r, other, early).and(some)
+		if r.Verdict != nft.Accept && (!f.sure || p.anyDst) {
+			gone = m.matches(r, f, &other, early).and(some)
 		}
 		switch r.Verdict {
 		case nft.Accept:
