@@ -201,7 +201,7 @@ func (b box) run(ctx context.Context, adjust func(*agent.RunConfig)) error {
 func quality(p *probe.Prober) func(string) steer.Quality {
 	return func(tunnel string) steer.Quality {
 		s := p.Window(tunnel)
-		return steer.Quality{Sent: s.Sent, Lost: s.Lost, LatencyMS: s.LatencyMS, JitterMS: s.JitterMS}
+		return steer.Quality{Sent: s.Sent, Lost: s.Lost, LatencyMS: s.LatencyMS, JitterMS: s.JitterMS, LostSince: s.LostSince}
 	}
 }
 

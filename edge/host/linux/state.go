@@ -230,7 +230,7 @@ func (h *Host) holds(c edge.Contract, tunnels []agent.TunnelState) ([]string, er
 func targets(w inForce) []probe.Target {
 	pace := map[string]time.Duration{} // as quick as the site wants to know of a dead path
 	for _, n := range w.config.BGP.Neighbours {
-		pace[n.Tunnel] = time.Duration(n.BFDMinMS) * time.Millisecond
+		pace[n.Tunnel] = time.Duration(n.BFDMinMS) * time.Millisecond * 2 / 3
 	}
 	var out []probe.Target
 	for _, t := range w.config.Tunnels {

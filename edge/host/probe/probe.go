@@ -213,7 +213,9 @@ func (p *Prober) Quality(tunnel string) agent.Probe {
 func (p *Prober) Window(tunnel string) Sample {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.over(tunnel, max(p.cfg.Window, fewest*p.interval(tunnel)))
+	span := max(p.cfg.Window, fewest*p.interval(tunnel))
+	s := p.over(tunnel, span)
+	s.LostSince = p.over(tunnel, span*7/10).LostSince // what was lost before is forgotten too soon to last
 	if now := p.over(tunnel, p.recent(tunnel)); now.Sent > 1 && now.Lost == now.Sent {
 		return Sample{Sent: s.Sent, Lost: s.Sent}
 	}

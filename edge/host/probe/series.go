@@ -18,6 +18,9 @@ type Sample struct {
 	// the 95th percentile less the minimum (RFC 5481 §4.2, §6.5), so that one
 	// late answer among twenty is none. Of fewer it is peak to peak.
 	JitterMS float64
+	// LostSince is when the first of the lost was sent; of [Prober.Window], of
+	// those of its last 70 %. Zero: none was lost.
+	LostSince time.Time
 }
 
 // quantile of the delay variation.
@@ -71,6 +74,8 @@ func (s *series) over(now time.Time, span time.Duration) Sample {
 		if shot.back {
 			back = append(back, shot.took)
 			sum += shot.took
+		} else if out.LostSince.IsZero() || shot.sent.Before(out.LostSince) {
+			out.LostSince = shot.sent
 		}
 	}
 	out.Lost = out.Sent - len(back)

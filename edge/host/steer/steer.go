@@ -48,6 +48,9 @@ type Quality struct {
 	Sent, Lost int     // probes; with none sent the path is judged by Up alone
 	LatencyMS  float64 // round trip, milliseconds
 	JitterMS   float64 // peak to peak, milliseconds
+	// LostSince is when the first of the lost probes was sent: the path has been
+	// losing since then, though it took until now to know. Zero: unknown.
+	LostSince time.Time
 }
 
 // Choice is the path of one class to one group.
@@ -134,7 +137,12 @@ func look(m *memory, class edge.Class, p Path, now time.Time) *memory {
 			*t = now
 		}
 	}
-	since(&next.bad, p.Up && violates(class, p.Quality, 1) != "")
+	why := violates(class, p.Quality, 1)
+	was := next.bad
+	since(&next.bad, p.Up && why != "")
+	if was.IsZero() && !next.bad.IsZero() && losing(class, p.Quality) && p.LostSince.Before(now) && !p.LostSince.IsZero() {
+		next.bad = p.LostSince
+	}
 	since(&next.silent, p.Up && p.Sent > 0 && p.Lost == p.Sent)
 	since(&next.good, p.Up && violates(class, p.Quality, Margin) == "")
 	return &next
@@ -208,6 +216,11 @@ func (v view) best(live []Path) Path {
 
 func (v view) take(p Path, why string) Choice {
 	return Choice{Class: v.class.Name, Group: p.Group, Tunnel: p.Tunnel, Since: v.now, Why: why}
+}
+
+// losing says whether q is over the class's budget of loss.
+func losing(c edge.Class, q Quality) bool {
+	return c.LossRatio > 0 && q.Lost >= proof && float64(q.Lost) > c.LossRatio*float64(q.Sent)
 }
 
 // violates says which budget of the class, times share, q is over; empty: none.

@@ -98,6 +98,27 @@ func TestLeavesAndReturns(t *testing.T) {
 	}
 }
 
+// A path has been losing since its first lost probe, not since that was told
+// from chance.
+func TestLossCountsFromItsBeginning(t *testing.T) {
+	s := newStory(t)
+	s.until("a", 0)
+	s.stays("a", 15*time.Second)
+	s.a.Quality = lossy(3)
+	s.a.LostSince = s.now.Add(-2 * time.Second)
+	if took := s.until("b", 5*time.Second); took > Patience-2*time.Second+500*time.Millisecond {
+		t.Errorf("left %s after two seconds of loss were seen, want %s in all", took, Patience)
+	}
+	s = newStory(t)
+	s.until("a", 0)
+	s.stays("a", 15*time.Second)
+	s.a.Quality = slow(130) // latency is not loss
+	s.a.LostSince = s.now.Add(-2 * time.Second)
+	if took := s.until("b", 5*time.Second); took != Patience {
+		t.Errorf("left after %s for its latency, want %s", took, Patience)
+	}
+}
+
 func TestShortTroubleIsLivedThrough(t *testing.T) {
 	s := newStory(t)
 	s.stays("a", 15*time.Second)
