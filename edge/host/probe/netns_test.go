@@ -74,6 +74,11 @@ func probing() error {
 		return err
 	}
 	p.Update(targets, asked, netip.MustParseAddr("172.16.0.0"))
+	var all []string
+	for _, t := range targets {
+		all = append(all, t.Tunnel)
+	}
+	p.Ride(all) // as the steering loop does
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
