@@ -107,8 +107,8 @@ func TestKilledProcessComesBack(t *testing.T) {
 		if took > 3*time.Second {
 			t.Errorf("tunnel back after %s, want under 3 s", took)
 		}
-		// The far end takes one first message of a peer each 20 ms (the WireGuard
-		// paper, §5.3: floods), and we are back sooner than that.
+		// The far end takes one first message of a peer each 20 ms (the module's
+		// HandshakeInitationRate), and we are back sooner than that.
 		time.Sleep(50 * time.Millisecond)
 	}
 	if got := ip(t, "-n", edge.ns, "addr", "show", "dev", tunA); !strings.Contains(got, "10.99.0.1/24") {
