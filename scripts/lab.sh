@@ -11,6 +11,13 @@ if [ "$(id -u)" != 0 ] || [ ! -c /dev/net/tun ] || ! unshare -n true 2>/dev/null
   exit 0
 fi
 dir=$(mktemp -d)
+# The names are this run's own, so that neither a lab that is up nor a run that
+# was killed stands in its way; what killed runs left, and nothing lives in, goes.
+prefix=t$$
+for ns in $(ip netns list | grep -oE '^t[0-9]+-[^ ]+' || true); do
+  owner=${ns%%-*}
+  [ -d "/proc/${owner#t}" ] || [ -n "$(ip netns pids "$ns")" ] || ip netns delete "$ns" || true
+done
 tidy() {
   status=$?
   if grep -l "DATA RACE" "$dir"/lab/run/*.log 2>/dev/null; then # of a process that nobody waits for
@@ -25,7 +32,7 @@ tidy() {
   exit $status
 }
 trap tidy EXIT
-"$bin/wardnet" lab up --hubs 2 --wards 2 --dir "$dir/lab"
+"$bin/wardnet" lab up --hubs 2 --wards 2 --prefix "$prefix" --dir "$dir/lab"
 "$bin/wardnet" lab probe --dir "$dir/lab"
 # Outages are held to their limits by accept PART=B, on a quiet machine.
 "$bin/wardnet" lab run failover-hub --slack 10 --dir "$dir/lab"

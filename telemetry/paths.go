@@ -117,7 +117,7 @@ func samePath(whole, prefix, path []*gpb.PathElem) bool {
 			return false
 		}
 		for k, v := range w.GetKey() {
-			if e.GetKey()[k] != v {
+			if other, ok := e.GetKey()[k]; !ok || other != v { // an absent key is not an empty value
 				return false
 			}
 		}

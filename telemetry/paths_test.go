@@ -77,6 +77,13 @@ func TestHashPathMeansSamePath(t *testing.T) {
 	})
 }
 
+func TestSamePathTellsAnEmptyKeyFromAnAbsentOne(t *testing.T) {
+	a, b := path("", [3]string{"a", "k", ""}), path("", [3]string{"a", "l", ""})
+	if samePath(a.Elem, nil, b.Elem) {
+		t.Errorf("samePath(%v, %v) = true", a, b)
+	}
+}
+
 func TestHashPathBuildsNoStrings(t *testing.T) {
 	prefix, p := path(originOpenConfig), ifPath("c-1", "counters", "in-octets")
 	if n := testing.AllocsPerRun(100, func() { hashPath(originOpenConfig, prefix.Elem, p.Elem) }); n != 0 {
