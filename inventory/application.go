@@ -72,6 +72,24 @@ type Permit struct {
 	ToInternet bool `yaml:"to_internet,omitempty" json:"to_internet,omitempty"`
 	// Ports go with ToSeg, and with ToInternet, where none means all. An
 	// application brings its own.
-	Ports  []PortRange `yaml:"ports,omitempty" json:"ports,omitempty"`
-	Reason string      `yaml:"reason" json:"reason"`
+	Ports []PortRange `yaml:"ports,omitempty" json:"ports,omitempty"`
+	// Resilience names the single failures that the permit must survive at every
+	// site; empty: those that a site's circuits allow, and what they do not allow
+	// is listed in the plan as accepted.
+	Resilience []Resilience `yaml:"resilience,omitempty" json:"resilience,omitempty"`
+	Reason     string       `yaml:"reason" json:"reason"`
 }
+
+// Resilience is a kind of failure that a permit must survive.
+type Resilience string
+
+// Kinds of failures. Single stands alone: the normal state is enough.
+const (
+	SurvivesNone    Resilience = "single"
+	SurvivesCircuit Resilience = "circuit" // all circuits of one kind
+	SurvivesCarrier Resilience = "carrier"
+	SurvivesHub     Resilience = "hub" // or the district that it is in
+)
+
+// Resiliences are all of them.
+var Resiliences = []Resilience{SurvivesNone, SurvivesCircuit, SurvivesCarrier, SurvivesHub}

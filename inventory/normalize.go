@@ -56,6 +56,8 @@ func (inv Inventory) Normalize() Inventory {
 		p.From = required(p.From)
 		slices.SortStableFunc(p.From, func(a, b SegmentKind) int { return cmp.Compare(segmentIndex(a), segmentIndex(b)) })
 		p.Ports = sortedPorts(optional(p.Ports))
+		p.Resilience = optional(p.Resilience)
+		slices.Sort(p.Resilience)
 	}
 	return inv
 }

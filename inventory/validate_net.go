@@ -238,6 +238,21 @@ func count(conditions ...bool) int {
 	return n
 }
 
+func (c *checker) resilience(bad report, p Permit) {
+	for j, k := range p.Resilience {
+		field := fmt.Sprintf("resilience[%d]", j)
+		enum(bad, field, k, Resiliences...)
+		switch {
+		case slices.Contains(p.Resilience[:j], k):
+			bad(field, "%q is listed twice", k)
+		case k == SurvivesNone && len(p.Resilience) > 1:
+			bad(field, "%q stands alone: no failure is survived", k)
+		case p.ToInternet && k != SurvivesNone:
+			bad(field, "the way to the internet is a site's own circuits; leave the list out")
+		}
+	}
+}
+
 func (c *checker) permits() {
 	seen := map[string]int{}
 	for i, p := range c.inv.Permits {
@@ -256,6 +271,7 @@ func (c *checker) permits() {
 				bad(field, "segment %q is listed twice", k)
 			}
 		}
+		c.resilience(bad, p)
 		switch {
 		case count(p.ToApp != "", p.ToSeg != "", p.ToInternet) != 1:
 			bad("to_app", "a permit names one of to_app, to_segment and to_internet")
