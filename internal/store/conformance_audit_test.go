@@ -116,7 +116,7 @@ func TestAuditShowsTampering(t *testing.T) {
 }
 
 // appendOnly lists the tables whose rows no statement may change or remove.
-var appendOnly = []string{"audit", "revisions", "approvals"}
+var appendOnly = []string{"audit", "revisions", "approvals", "waivers"}
 
 func TestAppendOnlyTablesRefuseChange(t *testing.T) {
 	for name, open := range engines(t) {
@@ -126,7 +126,7 @@ func TestAppendOnlyTablesRefuseChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			revs := NewRevisions(db, "hcmc")
-			if err := errors.Join(revs.Append(t.Context(), revision(1)), revs.AppendApproval(t.Context(), approval(1))); err != nil {
+			if err := errors.Join(revs.Append(t.Context(), revision(1)), revs.AppendApproval(t.Context(), approval(1)), revs.AppendWaiver(t.Context(), waiver(1))); err != nil {
 				t.Fatal(err)
 			}
 			statements := []string{"INSERT OR REPLACE INTO audit SELECT * FROM audit"}

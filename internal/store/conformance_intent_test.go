@@ -13,6 +13,7 @@ import (
 var (
 	_ intent.Store     = (*Revisions)(nil)
 	_ intent.Approvals = (*Revisions)(nil)
+	_ intent.Waivers   = (*Revisions)(nil)
 )
 
 func revision(n intent.Number) intent.Revision {
@@ -99,6 +100,38 @@ func TestApprovalsAreKeptInOrder(t *testing.T) {
 			}
 			if got, err := s.ApprovalsOf(t.Context(), 1); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("approvals gave %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func waiver(n intent.Number) intent.Waiver {
+	at := time.Date(2026, 11, 22, 9, 30, 0, 5000, time.UTC)
+	return intent.Waiver{
+		Revision: n, Hash: revision(n).Hash, By: "minh", Reason: "đóng sau Tết", Finding: "segment iot must not open TCP port 1 to segment staff",
+		At: at, Until: at.Add(time.Hour), KeyID: "rev-1", Signature: []byte{1, 2},
+	}
+}
+
+func TestWaiversAreKeptInOrder(t *testing.T) {
+	for name, open := range engines(t) {
+		t.Run(name, func(t *testing.T) {
+			s := NewRevisions(open(t), "hcmc")
+			if err := s.Append(t.Context(), revision(1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.AppendWaiver(t.Context(), waiver(2)); !errors.Is(err, inventory.ErrNotFound) {
+				t.Errorf("a waiver of no revision gave %v", err)
+			}
+			want := []intent.Waiver{waiver(1), waiver(1)}
+			want[1].By = "an"
+			for _, w := range want {
+				if err := s.AppendWaiver(t.Context(), w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := s.WaiversOf(t.Context(), 1); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("waivers gave %+v, %v", got, err)
 			}
 		})
 	}

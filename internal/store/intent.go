@@ -11,7 +11,7 @@ import (
 	"github.com/wardnet/wardnet/inventory/intent"
 )
 
-// Revisions implements [intent.Store] and [intent.Approvals]; the database
+// Revisions implements [intent.Store], [intent.Approvals] and [intent.Waivers]; the database
 // itself refuses to change or remove a row.
 type Revisions struct {
 	db  *DB
@@ -139,28 +139,38 @@ func (s *Revisions) scan(row interface{ Scan(...any) error }, r *intent.Revision
 // AppendApproval implements [intent.Approvals].
 func (s *Revisions) AppendApproval(ctx context.Context, a intent.Approval) error {
 	err := s.db.Write(ctx, func(tx *Tx) error {
-		if err := tx.Lock("approvals"); err != nil {
+		n, err := s.next(tx, "approvals", a.Revision)
+		if err != nil {
 			return err
 		}
-		var known, n int
-		if err := tx.QueryRow("SELECT COUNT(*) FROM revisions WHERE org = ? AND number = ?", s.org, a.Revision).Scan(&known); err != nil {
-			return err
-		}
-		if known == 0 {
-			return inventory.ErrNotFound
-		}
-		if err := tx.QueryRow("SELECT COUNT(*) FROM approvals WHERE org = ? AND revision = ?", s.org, a.Revision).Scan(&n); err != nil {
-			return err
-		}
-		_, err := tx.Exec(`INSERT INTO approvals (org, revision, n, hash, approver, at, expires, comment, key_id, signature)
+		_, err = tx.Exec(`INSERT INTO approvals (org, revision, n, hash, approver, at, expires, comment, key_id, signature)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			s.org, a.Revision, n+1, a.Hash, a.Approver, a.At, a.Expires, a.Comment, a.KeyID, blob(a.Signature))
+			s.org, a.Revision, n, a.Hash, a.Approver, a.At, a.Expires, a.Comment, a.KeyID, blob(a.Signature))
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("append approval of revision %d: %w", a.Revision, err)
 	}
 	return nil
+}
+
+// next is the number of the next row about a revision in a table that only
+// grows; it wraps [inventory.ErrNotFound] for a revision that is not there.
+func (s *Revisions) next(tx *Tx, table string, r intent.Number) (int, error) {
+	if err := tx.Lock(table); err != nil {
+		return 0, err
+	}
+	var known, n int
+	if err := tx.QueryRow("SELECT COUNT(*) FROM revisions WHERE org = ? AND number = ?", s.org, r).Scan(&known); err != nil {
+		return 0, err
+	}
+	if known == 0 {
+		return 0, inventory.ErrNotFound
+	}
+	if err := tx.QueryRow("SELECT COUNT(*) FROM "+table+" WHERE org = ? AND revision = ?", s.org, r).Scan(&n); err != nil {
+		return 0, err
+	}
+	return n + 1, nil
 }
 
 // ApprovalsOf implements [intent.Approvals].
