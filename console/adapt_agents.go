@@ -98,7 +98,7 @@ func agentView(v upgrade.View) client.AgentRollout {
 	out.Done, out.Total = v.Progress()
 	for i, w := range v.Waves {
 		out.Waves[i] = client.Wave{
-			Name: w.Name, Devices: w.Devices, State: string(w.State), Done: w.Done, Pending: w.Pending,
+			N: i + 1, Name: w.Name, Devices: w.Devices, State: string(w.State), Verified: w.Done, Pending: w.Pending,
 			Started: timeOrNil(w.Started), Ended: timeOrNil(w.Ended),
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // Planner is what the intents need of the controller.
 type Planner interface {
 	Plan(ctx context.Context, n intent.Number) (controller.Plan, error)
+	Prove(ctx context.Context, n intent.Number) (controller.Proof, error)
 	InForce() intent.Number
 }
 
@@ -25,6 +27,7 @@ type Planner interface {
 type IntentSources struct {
 	Store     intent.Store
 	Approvals intent.Approvals
+	Waivers   intent.Waivers
 	Inventory Inventory
 	Org       inventory.OrgID
 	Signer    crypto.Signer // the revision key
@@ -59,9 +62,13 @@ func (i *Intents) Revisions(ctx context.Context) ([]client.RevisionInfo, error) 
 
 func (i *Intents) info(ctx context.Context, r intent.Revision) (client.RevisionInfo, error) {
 	as, err := i.approvals(ctx, r.Number)
+	if err != nil {
+		return client.RevisionInfo{}, err
+	}
+	ws, err := i.waivers(ctx, r.Number)
 	return client.RevisionInfo{
 		Number: r.Number, Author: r.Author, At: r.At, Message: r.Message, Hash: r.Hash,
-		Approvals: as, InForce: r.Number == i.src.Planner.InForce(),
+		Approvals: as, Waivers: ws, InForce: r.Number == i.src.Planner.InForce(),
 	}, err
 }
 
@@ -76,6 +83,17 @@ func (i *Intents) approvals(ctx context.Context, n intent.Number) ([]intent.Appr
 	return as, nil
 }
 
+func (i *Intents) waivers(ctx context.Context, n intent.Number) ([]intent.Waiver, error) {
+	ws, err := i.src.Waivers.WaiversOf(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("waivers of revision %d: %w", n, err)
+	}
+	if ws == nil {
+		ws = []intent.Waiver{}
+	}
+	return ws, nil
+}
+
 // Revision implements [Revisions].
 func (i *Intents) Revision(ctx context.Context, n intent.Number) (client.RevisionView, error) {
 	r, err := i.src.Store.Get(ctx, n)
@@ -83,7 +101,11 @@ func (i *Intents) Revision(ctx context.Context, n intent.Number) (client.Revisio
 		return client.RevisionView{}, err
 	}
 	as, err := i.approvals(ctx, n)
-	return client.RevisionView{Revision: r, Approvals: as, InForce: n == i.src.Planner.InForce()}, err
+	if err != nil {
+		return client.RevisionView{}, err
+	}
+	ws, err := i.waivers(ctx, n)
+	return client.RevisionView{Revision: r, Approvals: as, Waivers: ws, InForce: n == i.src.Planner.InForce()}, err
 }
 
 // Propose implements [Revisions].
@@ -180,38 +202,58 @@ func (i *Intents) Approve(ctx context.Context, n intent.Number, want client.NewA
 	return a, i.src.Approvals.AppendApproval(ctx, a)
 }
 
+// Waive implements [Revisions].
+func (i *Intents) Waive(ctx context.Context, n intent.Number, want client.NewWaiver, by string) (intent.Waiver, error) {
+	p, err := i.src.Planner.Prove(ctx, n)
+	if err != nil {
+		return intent.Waiver{}, err
+	}
+	findings := p.Findings()
+	if len(findings) == 0 {
+		return intent.Waiver{}, fmt.Errorf("%w: the proof of revision %d holds; there is nothing to waive", inventory.ErrInvalid, n)
+	}
+	w, err := intent.SignWaiver(intent.Waiver{
+		Revision: n, Hash: want.Hash, By: by, Reason: want.Reason, Finding: strings.Join(findings, "\n"), At: time.Now().UTC(), Until: want.Until,
+	}, i.src.Signer, i.src.KeyID)
+	if err != nil {
+		return intent.Waiver{}, err
+	}
+	return w, i.src.Waivers.AppendWaiver(ctx, w)
+}
+
 // Plan implements [Revisions].
 func (i *Intents) Plan(ctx context.Context, n intent.Number) (client.Plan, error) {
 	p, err := i.src.Planner.Plan(ctx, n)
 	if err != nil {
 		return client.Plan{}, err
 	}
-	out := client.Plan{Revision: p.Revision, Hash: p.Hash, People: p.People, Counts: map[string]int{}, Devices: []client.DevicePlan{}, Waves: []client.Wave{}, Proof: proofOf(p.Proof)}
-	for a, count := range p.Counts {
-		out.Counts[string(a)] = count
+	out := client.Plan{
+		Revision: p.Revision, Base: p.Base, Hash: p.Hash, Sites: p.Sites, People: p.People, Waves: []client.Wave{}, Changes: []client.DeviceChange{}, Proof: proofOf(p.Proof),
+		Devices: client.PlanCounts{Create: p.Counts[controller.Create], Change: p.Counts[controller.Modify], Remove: p.Counts[controller.Remove], Unchanged: p.Counts[controller.None]},
+		Seconds: client.PlanSeconds{Compile: p.Compiled.Seconds(), Prove: p.Proven.Seconds(), Total: p.Took.Seconds()},
 	}
 	for _, d := range p.Devices {
-		out.Devices = append(out.Devices, client.DevicePlan{Device: d.Device, Site: d.Site, Action: string(d.Action), Wave: d.Wave, Reasons: d.Reasons, Changes: d.Changes})
+		out.Changes = append(out.Changes, client.DeviceChange{
+			Device: d.Device, Site: d.Site, Op: string(d.Action), Wave: d.Wave, Reason: strings.Join(d.Reasons, "; "), Flaps: append([]string{}, d.Flaps...), Lines: d.Changes,
+		})
 	}
-	for _, w := range p.Waves {
-		out.Waves = append(out.Waves, client.Wave{Name: w.Name, Devices: w.Devices, State: string(controller.WaveWaiting)})
+	for n, w := range p.Waves {
+		out.Waves = append(out.Waves, client.Wave{N: n + 1, Name: w.Name, Devices: w.Devices, State: string(controller.WaveWaiting)})
 	}
-	return out, nil
+	out.Reachability = client.Reachability{Allows: flowsOf(p.Reachability.Allows), Denies: flowsOf(p.Reachability.Denies), Why: p.Incomparable}
+	out.Waiver, err = i.waiver(ctx, p.Revision)
+	return out, err
 }
 
-// proofOf writes a proof for the API.
-func proofOf(p controller.Proof) client.Proof {
-	out := client.Proof{
-		Holds: p.Holds && p.Why == "", Why: p.Why, Intents: p.Intents, Pairs: p.Pairs, Seconds: p.Took.Seconds(), Counterexamples: []client.Counterexample{},
+// waiver is the one that covers a revision now and longest; nil: none does.
+func (i *Intents) waiver(ctx context.Context, n intent.Number) (*intent.Waiver, error) {
+	ws, err := i.waivers(ctx, n)
+	if err != nil || len(ws) == 0 {
+		return nil, err
 	}
-	for _, c := range p.Counterexamples {
-		x := client.Counterexample{Intent: c.Intent, Path: []client.ProofStep{}, Packet: client.ProofPacket{
-			Src: c.Packet.Src, Dst: c.Packet.Dst, Proto: c.Packet.Proto, SPort: c.Packet.SPort, DPort: c.Packet.DPort, Type: c.Packet.Type,
-		}}
-		for _, s := range c.Path {
-			x.Path = append(x.Path, client.ProofStep{Device: s.Device, Line: s.Line, Text: s.Text})
-		}
-		out.Counterexamples = append(out.Counterexamples, x)
+	last := slices.MaxFunc(ws, func(a, b intent.Waiver) int { return a.Until.Compare(b.Until) })
+	if !time.Now().Before(last.Until) {
+		return nil, nil
 	}
-	return out
+	return &last, nil
 }

@@ -84,7 +84,7 @@ func (r *Replacer) Replace(ctx context.Context, want client.NewReplacement, by s
 	}
 	r.done.Inc()
 	r.src.Inventory.replaced(context.WithoutCancel(ctx), x.Inventory, out.Inventory)
-	out.Revision = client.RevisionInfo{Number: rev.Number, Author: rev.Author, At: rev.At, Message: rev.Message, Hash: rev.Hash, Approvals: []intent.Approval{}}
+	out.Revision = client.RevisionInfo{Number: rev.Number, Author: rev.Author, At: rev.At, Message: rev.Message, Hash: rev.Hash, Approvals: []intent.Approval{}, Waivers: []intent.Waiver{}}
 	out.Enrolment, err = bundleOf(r.src.PKI, x.Inventory, []client.EnrolmentToken{{Device: x.New.ID, Serial: x.New.Serial, Token: token, Expires: expires}})
 	if err != nil {
 		return fail(fmt.Errorf("device %s is replaced by %s, but it has no bundle yet, make one with 'wardnet device bundle %s': %w", x.Old.ID, x.New.ID, x.New.ID, err))

@@ -62,13 +62,13 @@ func viewed(r controller.Rollout, err error) (client.Rollout, error) {
 
 func rolloutView(r controller.Rollout) client.Rollout {
 	out := client.Rollout{
-		ID: r.ID, Revision: r.Revision, State: string(r.State), Reason: r.Reason, Author: r.Author,
+		ID: r.ID, Revision: r.Revision, State: string(r.State), Reason: r.Reason, Author: r.Author, Returned: r.Returned, Returns: r.Returns,
 		Started: r.Started, Ended: timeOrNil(r.Ended), ETA: timeOrNil(r.ETA), Waves: make([]client.Wave, len(r.Waves)),
 	}
 	out.Done, out.Total = r.Progress()
 	for i, w := range r.Waves {
 		out.Waves[i] = client.Wave{
-			Name: w.Name, Devices: w.Devices, State: string(w.State), Done: w.Done, Pending: w.Pending,
+			N: i + 1, Name: w.Name, Devices: w.Devices, State: string(w.State), Verified: w.Done, Failed: w.Failed, Pending: w.Pending,
 			Started: timeOrNil(w.Started), Ended: timeOrNil(w.Ended),
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/wardnet/wardnet/anomaly"
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/controller"
+	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/channel"
 	"github.com/wardnet/wardnet/internal/store"
@@ -42,6 +43,10 @@ type planner struct{}
 func (planner) Plan(context.Context, intent.Number) (controller.Plan, error) {
 	return controller.Plan{Revision: 1, Counts: map[controller.Action]int{controller.Create: 2}, Waves: []controller.PlannedWave{{Name: "hub-1"}}}, nil
 }
+
+func (planner) Prove(context.Context, intent.Number) (controller.Proof, error) {
+	return controller.Proof{Result: proof.Result{Counterexamples: []proof.Counterexample{{Intent: "segment iot must not open TCP port 1 to segment staff"}}}}, nil
+}
 func (planner) InForce() intent.Number { return 0 }
 
 func TestInventoryAndRevisionsOnTheCity(t *testing.T) {
@@ -54,7 +59,7 @@ func TestInventoryAndRevisionsOnTheCity(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := store.NewRevisions(db, city.Org)
-	revs := AdaptRevisions(IntentSources{Store: rows, Approvals: rows, Inventory: keep, Org: city.Org, Signer: key, KeyID: "k1", Planner: planner{}})
+	revs := AdaptRevisions(IntentSources{Store: rows, Approvals: rows, Waivers: rows, Inventory: keep, Org: city.Org, Signer: key, KeyID: "k1", Planner: planner{}})
 	if _, err := revs.Propose(ctx, client.NewRevision{Message: "first"}, "eng"); !errors.Is(err, inventory.ErrInvalid) {
 		t.Errorf("a revision of nothing: %v", err)
 	}
@@ -89,7 +94,14 @@ func TestInventoryAndRevisionsOnTheCity(t *testing.T) {
 	if err != nil || intent.VerifyApproval(a, key.Public()) != nil {
 		t.Errorf("approval %+v, %v", a, err)
 	}
-	if list, err := revs.Revisions(ctx); err != nil || len(list) != 1 || len(list[0].Approvals) != 1 {
+	w, err := revs.Waive(ctx, 1, client.NewWaiver{Hash: r.Hash, Reason: "until the cameras move", Until: time.Now().Add(time.Hour)}, "sec")
+	if err != nil || intent.VerifyWaiver(w, key.Public()) != nil || !strings.Contains(w.Finding, "must not open TCP port 1") {
+		t.Errorf("waiver %+v, %v", w, err)
+	}
+	if _, err := revs.Waive(ctx, 1, client.NewWaiver{Hash: r.Hash, Until: time.Now().Add(time.Hour)}, "sec"); !errors.Is(err, inventory.ErrInvalid) {
+		t.Errorf("a waiver without a reason: %v", err)
+	}
+	if list, err := revs.Revisions(ctx); err != nil || len(list) != 1 || len(list[0].Approvals) != 1 || len(list[0].Waivers) != 1 {
 		t.Errorf("list %+v, %v", list, err)
 	}
 	first, err1 := revs.Return(ctx, 1, 1, "tunnels down")
@@ -97,7 +109,7 @@ func TestInventoryAndRevisionsOnTheCity(t *testing.T) {
 	if err1 != nil || err2 != nil || first != 2 || second != 2 {
 		t.Errorf("returns %d, %d (%v, %v); want the same", first, second, err1, err2)
 	}
-	if p, err := revs.Plan(ctx, 1); err != nil || p.Counts["create"] != 2 || p.Waves[0].State != "waiting" {
+	if p, err := revs.Plan(ctx, 1); err != nil || p.Devices.Create != 2 || p.Waves[0].State != "waiting" || p.Waiver == nil {
 		t.Errorf("plan %+v, %v", p, err)
 	}
 }

@@ -69,6 +69,7 @@ var access = map[string][]client.Role{
 	"replace-device":   {client.RoleEngineer},
 	"create-revision":  {client.RoleEngineer},
 	"approve-revision": {client.RoleEngineer, client.RoleSecurity},
+	"waive-revision":   {client.RoleSecurity}, // to let pass what no permit names
 	"start-rollout":    {client.RoleEngineer},
 	"resume-rollout":   {client.RoleEngineer},
 	"pause-rollout":    {client.RoleEngineer, client.RoleNOC}, // stopping is urgent

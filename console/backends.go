@@ -74,8 +74,16 @@ type Revisions interface {
 	Revision(ctx context.Context, n intent.Number) (client.RevisionView, error)
 	Propose(ctx context.Context, want client.NewRevision, author string) (client.RevisionInfo, error)
 	Plan(ctx context.Context, n intent.Number) (client.Plan, error)
+	Signatures
+}
+
+// Signatures are what persons sign about a revision.
+type Signatures interface {
 	// Approve signs an approval; the console has checked author, hash and expiry.
 	Approve(ctx context.Context, n intent.Number, want client.NewApproval, approver string) (intent.Approval, error)
+	// Waive signs a waiver; the console has checked the hash. It wraps
+	// inventory.ErrInvalid when the proof holds or something is missing.
+	Waive(ctx context.Context, n intent.Number, want client.NewWaiver, by string) (intent.Waiver, error)
 }
 
 // Rollouts runs plans.

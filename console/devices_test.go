@@ -105,7 +105,7 @@ func newHall(t *testing.T) *hall {
 		t.Fatal(err)
 	}
 	rows, key := store.NewRevisions(db, city.Org), h.pki.Keys()[pki.RevisionKey]
-	h.intents = AdaptRevisions(IntentSources{Store: rows, Approvals: rows, Inventory: h.keep, Org: city.Org, Signer: key.Signer, KeyID: key.ID, Planner: planner{}})
+	h.intents = AdaptRevisions(IntentSources{Store: rows, Approvals: rows, Waivers: rows, Inventory: h.keep, Org: city.Org, Signer: key.Signer, KeyID: key.ID, Planner: planner{}})
 	h.auth = AdaptCertificates(h.pki, h.keep)
 	h.Replacer = AdaptReplacements(ReplacementSources{
 		Inventory: h.keep, Intents: h.intents, PKI: h.pki,

@@ -149,6 +149,10 @@ func (r revisions) Approve(_ context.Context, n intent.Number, a client.NewAppro
 	return intent.Approval{Revision: n, Hash: a.Hash, Approver: by, Expires: a.Expires}, nil
 }
 
+func (r revisions) Waive(_ context.Context, n intent.Number, w client.NewWaiver, by string) (intent.Waiver, error) {
+	return intent.Waiver{Revision: n, Hash: w.Hash, Reason: w.Reason, By: by, Until: w.Until}, nil
+}
+
 type rollouts struct{ *network }
 
 func (r rollouts) Rollouts(context.Context) (out []client.Rollout, err error) {

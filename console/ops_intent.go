@@ -36,6 +36,10 @@ func (c *Console) registerIntent() {
 	op.DefaultStatus = http.StatusCreated
 	write(c, op, c.approve)
 
+	op = post("/revisions/{n}/waivers", "waive-revision", "intent", "Take the risk of a revision whose proof does not hold, until a date")
+	op.DefaultStatus = http.StatusCreated
+	write(c, op, c.waive)
+
 	read(c, get("/rollouts", "list-rollouts", "intent", "Rollouts, newest first"), func(ctx context.Context, _ *nothing) (*answer[[]client.Rollout], error) {
 		return listed(c.deps.Rollouts.Rollouts(ctx))
 	})
@@ -111,6 +115,28 @@ func (c *Console) approve(ctx context.Context, in *struct {
 		changed(ctx, nil, a)
 	}
 	return answered(a, err)
+}
+
+// waive checks that the person has seen the very content.
+func (c *Console) waive(ctx context.Context, in *struct {
+	N    uint64 `path:"n" minimum:"1"`
+	Body client.NewWaiver
+},
+) (*answer[intent.Waiver], error) {
+	n := intent.Number(in.N)
+	about(ctx, revisionName(n))
+	rev, err := c.deps.Revisions.Revision(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.Hash != rev.Hash {
+		return nil, fmt.Errorf("revision %d has the hash %.12s…, not %.12s…: %w", n, rev.Hash, in.Body.Hash, inventory.ErrConflict)
+	}
+	w, err := c.deps.Revisions.Waive(ctx, n, in.Body, principal(ctx).Name)
+	if err == nil {
+		changed(ctx, nil, w)
+	}
+	return answered(w, err)
 }
 
 func (c *Console) startRollout(ctx context.Context, in *struct{ Body client.NewRollout }) (*answer[client.Rollout], error) {

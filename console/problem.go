@@ -58,6 +58,7 @@ func problemOf(err error) *client.Problem {
 	p := &client.Problem{Detail: err.Error()}
 	var faults inventory.Faults
 	var slow *people.ThrottledError
+	var unproven *controller.UnprovenError
 	var known *client.Problem
 	switch {
 	case errors.As(err, &known):
@@ -72,6 +73,8 @@ func problemOf(err error) *client.Problem {
 		for _, f := range faults {
 			p.Faults = append(p.Faults, f.String())
 		}
+	case errors.As(err, &unproven):
+		p.Status, p.Type, p.Faults = http.StatusConflict, client.TypeUnproven, unproven.Findings
 	case errors.Is(err, controller.ErrHeld):
 		p.Status, p.Type = http.StatusConflict, client.TypeHeld
 		p.Hint = "this waits for a person: ask for the approval or the window that is missing"

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,20 +12,27 @@ import (
 )
 
 // Plan says what revision n would change, as things stand now, with the proof of
-// the revision.
+// the revision and with what it newly lets pass and newly stops.
 func (c *Controller) Plan(ctx context.Context, n intent.Number) (Plan, error) {
 	if err := c.Load(ctx); err != nil {
 		return Plan{}, fmt.Errorf("plan: %w", err)
 	}
+	start := time.Now()
 	p, err := c.plan(ctx, n)
 	if err != nil {
 		return Plan{}, err
 	}
-	to, err := c.compile(ctx, n, false)
-	if err != nil {
-		return Plan{}, fmt.Errorf("plan: %w", err)
+	p.Compiled = time.Since(start)
+	proving := time.Now()
+	if p.Proof, err = c.Prove(ctx, n); err != nil {
+		return p, err
 	}
-	p.Proof = c.proven(to)
+	if p.Proof.Why == "" {
+		if err := c.compare(ctx, &p); err != nil {
+			p.Incomparable = err.Error()
+		}
+	}
+	p.Proven, p.Took = time.Since(proving), time.Since(start)
 	return p, nil
 }
 
@@ -35,16 +43,22 @@ func (c *Controller) plan(ctx context.Context, n intent.Number) (Plan, error) {
 		return Plan{}, fmt.Errorf("plan: %w", err)
 	}
 	c.mu.Lock()
-	from := c.inForce()
+	from, base := c.inForce(), c.base()
 	c.mu.Unlock()
-	return MakePlan(from, to), nil
+	p := MakePlan(from, to)
+	p.Base = base
+	return p, nil
 }
 
 // StartRollout begins to bring revision n out. It wraps [ErrHeld] when the
 // revision is not approved and [inventory.ErrConflict] when it is older than
-// what is out already, or a return is under way. An open rollout of an older
+// what is out already, or a return is under way; it is an [*UnprovenError] when
+// the proof does not hold and no waiver covers it. An open rollout of an older
 // revision is superseded.
 func (c *Controller) StartRollout(ctx context.Context, n intent.Number, by string) (Rollout, error) {
+	if _, err := c.Prove(ctx, n); err != nil { // it takes seconds: not with commands held
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
 	c.commands.Lock()
 	defer c.commands.Unlock()
 	if err := c.load(ctx); err != nil {
@@ -56,7 +70,7 @@ func (c *Controller) StartRollout(ctx context.Context, n intent.Number, by strin
 	if err != nil {
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
-	if err := c.approved(ctx, Rollout{Revision: n}); err != nil {
+	if err := errors.Join(c.cleared(ctx, Rollout{Revision: n}), c.approved(ctx, Rollout{Revision: n})); err != nil {
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
 	r, err := c.begin(ctx, n, by, "")

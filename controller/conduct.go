@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
 )
@@ -52,19 +51,19 @@ func (c *Controller) advance(ctx context.Context) error {
 		open := c.open()
 		if open == nil {
 			c.mu.Unlock()
-			return c.overdue(ctx)
+			return errors.Join(c.overdue(ctx), c.waiverEnded(ctx))
 		}
 		now := time.Now().UTC()
 		next := open.Step(now, c.seen, c.limits())
 		c.mu.Unlock()
 		if started := startedWave(*open, next); started >= 0 {
-			err := c.approved(ctx, next)
-			if err != nil && !errors.Is(err, ErrHeld) {
+			held, err := c.admitted(ctx, next)
+			if err != nil {
 				return err
 			}
-			if err != nil {
+			if held != nil {
 				next = *open
-				next.State, next.Reason = RolloutPaused, err.Error()
+				next.State, next.Reason = RolloutPaused, held.Error()
 			}
 		}
 		moved, counted := next.moved(*open), next.counted(*open)
@@ -249,12 +248,12 @@ func (c *Controller) approved(ctx context.Context, r Rollout) error {
 	return fmt.Errorf("%w: %w", ErrHeld, why)
 }
 
-// inForce gives the config assigned to each device; c.mu is held.
-func (c *Controller) inForce() map[inventory.DeviceID]edge.Config {
-	out := make(map[inventory.DeviceID]edge.Config, len(c.devices))
+// inForce gives what is assigned to each device; c.mu is held.
+func (c *Controller) inForce() map[inventory.DeviceID]Want {
+	out := make(map[inventory.DeviceID]Want, len(c.devices))
 	for id, d := range c.devices {
 		if d.want != nil {
-			out[id] = d.want.Config
+			out[id] = *d.want
 		}
 	}
 	return out

@@ -16,16 +16,19 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
 )
 
 // Deps are what a Controller cannot work without. All are required but Audit,
-// Keys, Reached and Reg.
+// Keys, Reached, Reg and Waivers.
 type Deps struct {
 	Store     Store
 	Revisions Revisions
 	Approvals Approvals
+	// Waivers let a revision out whose proof does not hold; nil: none does.
+	Waivers Waivers
 	// Dial gives the driver of a device, or wraps [edge.ErrUnreachable] at once
 	// when it has no session. A driver that is a [Credentialer] gets credentials.
 	Dial func(ctx context.Context, id inventory.DeviceID) (Driver, error)
@@ -39,7 +42,8 @@ type Deps struct {
 	// number. It is asked again after a crash and should then give the same.
 	Return func(ctx context.Context, failed, to intent.Number, reason string) (intent.Number, error)
 	// Audit records what the controller did by itself; what is "drift",
-	// "rollout.halted", "rollout.returned", "rollout.overdue" or "rollout.paused".
+	// "rollout.halted", "rollout.returned", "rollout.overdue", "rollout.paused" or
+	// "proof.waiver-ended".
 	Audit func(ctx context.Context, what, object, reason string)
 	// Reached is told how far a device has come with what is assigned to it, at
 	// every pass that pushes or finds it in force; step is [StepPush] or
@@ -123,9 +127,12 @@ type Controller struct {
 
 	proving sync.Mutex // one proof at a time; guards proofs; nothing is taken under it
 	proofs  map[intent.Number]Proof
+	prover  proof.Prover
 
 	commands sync.Mutex // one rollout command or step at a time; taken first
 	loaded   bool       // guarded by commands
+	// waiverTold is the revision whose waiver's end was reported; guarded by commands.
+	waiverTold intent.Number
 }
 
 // New checks deps and cfg and makes a Controller. Nothing runs before

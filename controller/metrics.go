@@ -16,6 +16,7 @@ type metrics struct {
 	compile     prometheus.Histogram
 	proofs      *prometheus.CounterVec // by outcome
 	proof       prometheus.Histogram
+	ended       prometheus.Counter
 }
 
 // outcomes is the closed set of label values; a device name is never a label.
@@ -68,6 +69,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "controller_proof_seconds", Help: "Time to prove one revision for all devices.", Buckets: prometheus.ExponentialBuckets(.01, 2, 14),
 		}),
 	}
+	m.ended = f.NewCounter(prometheus.CounterOpts{
+		Name: "controller_waivers_ended_total", Help: "Waivers of proofs that ended while their revision was in force.",
+	})
 	for _, o := range proofEnds {
 		m.proofs.WithLabelValues(o)
 	}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
@@ -31,6 +33,7 @@ type DevicePlan struct {
 	Action  Action
 	Wave    string // of its first push; empty for a removal
 	Reasons []string
+	Flaps   []string // sessions that it resets
 	Changes []string // one line each, "+", "~" or "-" first
 	// Staged: a hub whose change both adds and takes away. It is pushed twice,
 	// additions before the wards and the whole after them.
@@ -56,13 +59,23 @@ type Plan struct {
 	Devices  []DevicePlan // without those that do not change, sorted by id
 	Waves    []PlannedWave
 	Counts   map[Action]int
-	People   int // blast radius: head count at the sites touched
+	Base     intent.Number // in force everywhere; 0: none
+	Sites    int           // touched
+	People   int           // blast radius: head count at those sites
 	Proof    Proof
+	// Reachability is what the revision newly lets pass, and newly stops, compared
+	// with what is assigned to the devices now; Incomparable says why nothing can
+	// be said of it.
+	Reachability proof.Difference
+	Incomparable string
+	// How long it took: compiling and comparing, proving, all of it. What was
+	// compiled or proven before takes no time.
+	Compiled, Proven, Took time.Duration
 }
 
 // MakePlan compares what is in force per device with what to asks for, without
 // the proof. It is pure. An unchanged device is in no wave and is never pushed.
-func MakePlan(inForce map[inventory.DeviceID]edge.Config, to *Compiled) Plan {
+func MakePlan(inForce map[inventory.DeviceID]Want, to *Compiled) Plan {
 	p := Plan{Revision: to.Revision, Hash: to.Hash, Counts: map[Action]int{}}
 	for _, a := range actions {
 		p.Counts[a] = 0
@@ -74,13 +87,13 @@ func MakePlan(inForce map[inventory.DeviceID]edge.Config, to *Compiled) Plan {
 		d := DevicePlan{Device: id, Site: want.Config.Site, Action: Modify}
 		switch {
 		case !wanted:
-			d.Action, d.Site = Remove, have.Site
+			d.Action, d.Site = Remove, have.Config.Site
 			d.Reasons = []string{"the device leaves the intent; its hubs drop its tunnels"}
-		case had && have.Hash() == want.Hash:
+		case had && have.Hash == want.Hash:
 			p.Counts[None]++
 			continue
 		default:
-			d.fill(have, had, want.Config)
+			d.fill(have.Config, had, want.Config)
 		}
 		p.Counts[d.Action]++
 		touched[d.Site] = true
@@ -98,6 +111,7 @@ func MakePlan(inForce map[inventory.DeviceID]edge.Config, to *Compiled) Plan {
 	for i := range p.Devices {
 		p.Devices[i].Wave = first[p.Devices[i].Device]
 	}
+	p.Sites = len(touched)
 	for _, s := range to.Content.Sites {
 		if touched[s.ID] {
 			p.People += s.People
@@ -122,7 +136,8 @@ func (d *DevicePlan) fill(have edge.Config, had bool, want edge.Config) {
 		d.Late = both == have.Hash()
 		d.Staged = !d.Late && both != want.Hash()
 	}
-	d.Reasons = append([]string{change.Summary()}, change.Flaps()...)
+	d.Flaps = change.Flaps()
+	d.Reasons = []string{change.Summary()}
 	switch {
 	case d.Staged:
 		d.Reasons = append(d.Reasons, "additions before the wards, removals after them")

@@ -16,12 +16,8 @@ import (
 	"github.com/wardnet/wardnet/inventory/sample"
 )
 
-func configs(c *Compiled) map[inventory.DeviceID]edge.Config {
-	out := map[inventory.DeviceID]edge.Config{}
-	for id, w := range c.Devices {
-		out[id] = w.Config
-	}
-	return out
+func configs(c *Compiled) map[inventory.DeviceID]Want {
+	return c.Devices
 }
 
 func (p Plan) text() []byte {
@@ -31,7 +27,7 @@ func (p Plan) text() []byte {
 		fmt.Fprintf(&b, "wave %s: %d devices, additions %t\n", w.Name, len(w.Devices), w.Additions)
 	}
 	for _, d := range p.Devices {
-		fmt.Fprintf(&b, "%s %s in %q: %s\n", d.Action, d.Device, d.Wave, strings.Join(d.Reasons, "; "))
+		fmt.Fprintf(&b, "%s %s in %q: %s\n", d.Action, d.Device, d.Wave, strings.Join(slices.Concat(d.Reasons[:1], d.Flaps, d.Reasons[1:]), "; "))
 		for _, c := range d.Changes {
 			fmt.Fprintf(&b, "  %s\n", c)
 		}

@@ -2,7 +2,7 @@ package controller
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -31,7 +31,7 @@ func (c *Controller) proven(to *Compiled) Proof {
 		return p
 	}
 	start := time.Now()
-	r, err := Prove(to)
+	r, err := prove(&c.prover, to)
 	p, outcome := Proof{Result: r}, proofHolds
 	switch {
 	case err != nil:
@@ -48,39 +48,59 @@ func (c *Controller) proven(to *Compiled) Proof {
 	return p
 }
 
+// compare fills in what p newly lets pass and stops, compared with what is
+// assigned to the devices now.
+func (c *Controller) compare(ctx context.Context, p *Plan) error {
+	to, err := c.compile(ctx, p.Revision, false)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	from := c.inForce()
+	c.mu.Unlock()
+	before := proof.Side{Boxes: proofBoxes(from)}
+	if p.Base != 0 {
+		base, err := c.compile(ctx, p.Base, false)
+		if err != nil {
+			return err
+		}
+		before.Inventory = *base.Content
+	}
+	p.Reachability, err = c.prover.Compare(before, proof.Side{Inventory: *to.Content, Boxes: proofBoxes(to.Devices)})
+	return err
+}
+
 // keptProofs is how many proofs are remembered.
 const keptProofs = 8
 
 // Prove renders what every device of c would run, with every runtime set at its
 // maximum, and proves that it lets nothing pass that the permits do not name.
 func Prove(c *Compiled) (proof.Result, error) {
-	boxes, err := proofBoxes(c)
-	if err != nil {
-		return proof.Result{}, fmt.Errorf("prove revision %d: %w", c.Revision, err)
-	}
-	r, err := proof.Segmentation(*c.Content, boxes)
+	var p proof.Prover
+	return prove(&p, c)
+}
+
+func prove(p *proof.Prover, c *Compiled) (proof.Result, error) {
+	r, err := p.Prove(proof.Side{Inventory: *c.Content, Boxes: proofBoxes(c.Devices)})
 	if err != nil {
 		return r, fmt.Errorf("prove revision %d: %w", c.Revision, err)
 	}
 	return r, nil
 }
 
-func proofBoxes(c *Compiled) ([]proof.Box, error) {
-	boxes := make([]proof.Box, 0, len(c.Devices))
-	var errs []error
-	for _, id := range slices.Sorted(maps.Keys(c.Devices)) {
-		b, err := proofBox(c.Devices[id].Config)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("device %s: %w", id, err))
-		}
+func proofBoxes(devices map[inventory.DeviceID]Want) []proof.Box {
+	boxes := make([]proof.Box, 0, len(devices))
+	for _, id := range slices.Sorted(maps.Keys(devices)) {
+		b := proofBox(devices[id].Config)
+		b.Key = devices[id].Hash
 		boxes = append(boxes, b)
 	}
-	return boxes, errors.Join(errs...)
+	return boxes
 }
 
-// proofBox renders one device. Where the inventory names no port, as for
-// simulated boxes, the proof gives it one: what is proven is the filter.
-func proofBox(c edge.Config) (proof.Box, error) {
+// proofBox is one device. Where the inventory names no port, as for simulated
+// boxes, the proof gives it one: what is proven is the filter.
+func proofBox(c edge.Config) proof.Box {
 	b := proof.Box{
 		Device: c.Device, Site: c.Site, Hub: c.Role == inventory.RoleHub, Own: slices.Clone(c.BGP.Networks),
 		Segments: map[inventory.SegmentKind]string{},
@@ -101,6 +121,7 @@ func proofBox(c edge.Config) (proof.Box, error) {
 	}
 	for _, u := range c.Uplinks {
 		b.Uplinks = append(b.Uplinks, u.Port)
+		b.Routers = append(b.Routers, proof.Router{Name: u.Name, Peer: u.Peer, Accept: u.Accept})
 	}
 	for _, l := range c.Legacy {
 		if b.Legacy == nil {
@@ -112,12 +133,24 @@ func proofBox(c edge.Config) (proof.Box, error) {
 	seen := map[string]bool{}
 	for _, t := range c.Tunnels {
 		keys.Keys[t.Peer] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" // admitted; the key itself is no matter
-		if name := render.Interface(t); !seen[name] {
+		name := render.Interface(t)
+		if !seen[name] {
 			seen[name] = true
 			b.Tunnels = append(b.Tunnels, name)
 		}
+		b.Links = append(b.Links, proof.Link{
+			Tunnel: t.Name, Interface: name, Peer: t.Peer, Local: t.Local.Addr(), Remote: t.Remote, Circuit: inventory.CircuitID(t.Circuit), MTU: t.MTU,
+		})
 	}
-	box, err := render.New(render.Input{Config: c, Credentials: keys})
-	b.Filter = box.NFT
-	return b, err
+	b.Render = func() (proof.Artefacts, error) {
+		box, err := render.New(render.Input{Config: c, Credentials: keys})
+		out := proof.Artefacts{Filter: box.NFT, Routing: box.FRR, Allowed: map[string][]netip.Prefix{}}
+		for _, w := range box.WireGuard {
+			for _, p := range w.Peers {
+				out.Allowed[p.Tunnel] = p.AllowedIPs
+			}
+		}
+		return out, err
+	}
+	return b
 }

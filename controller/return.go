@@ -43,6 +43,7 @@ func (c *Controller) returning(ctx context.Context) error {
 	end := *failed
 	end.State, end.Ended = RolloutHalted, time.Now().UTC()
 	if back.State == RolloutDone {
+		end.Returned = true
 		end.Reason += fmt.Sprintf("; the content of revision %d is back as revision %d", failed.Base, back.Revision)
 	} else {
 		end.Reason += fmt.Sprintf("; the return as revision %d is %s: %s", back.Revision, back.State, back.Reason)

@@ -42,6 +42,7 @@ type Wave struct {
 	Additions bool `json:",omitempty"` // see [PlannedWave]
 	State     WaveState
 	Done      int
+	Failed    int       `json:",omitempty"`
 	Pending   int       // offline; they get the revision when they return
 	Started   time.Time `json:",omitzero"`
 	Ended     time.Time `json:",omitzero"`
@@ -56,6 +57,7 @@ type Rollout struct {
 	Revision intent.Number
 	Base     intent.Number // in force everywhere before; 0: none
 	Returns  string        `json:",omitempty"` // id of the failed rollout that this one takes back
+	Returned bool          `json:",omitempty"` // it failed, and what was in force before is back
 	Author   string
 	State    RolloutState
 	Reason   string    `json:",omitempty"`
@@ -151,7 +153,7 @@ func (r Rollout) Step(now time.Time, seen func(Target, inventory.DeviceID) Seen,
 // look counts the wave's devices. A reason without through is a failure; with
 // through, the wave has nobody to verify it by.
 func (w *Wave) look(now time.Time, seen func(inventory.DeviceID) Seen, lim Limits) (reason string, through bool) {
-	w.Done, w.Pending = 0, 0
+	w.Done, w.Failed, w.Pending = 0, 0, 0
 	waiting, failed := 0, []string{}
 	for _, id := range w.Devices {
 		s := seen(id)
@@ -168,6 +170,7 @@ func (w *Wave) look(now time.Time, seen func(inventory.DeviceID) Seen, lim Limit
 			waiting++
 		}
 	}
+	w.Failed = len(failed)
 	switch {
 	case len(failed) > 0:
 		slices.Sort(failed)

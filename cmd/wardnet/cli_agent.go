@@ -159,7 +159,7 @@ func showAgents(w io.Writer, r client.AgentRollout) {
 	row(w, "done at about", r.ETA)
 	row(w, "ended", r.Ended)
 	for _, x := range r.Waves {
-		row(w, "wave "+x.Name, fmt.Sprintf("%s, %d of %d, %d pending", x.State, x.Done, len(x.Devices), x.Pending))
+		row(w, "wave "+x.Name, fmt.Sprintf("%s, %d of %d verified, %d pending", x.State, x.Verified, len(x.Devices), x.Pending))
 	}
 	shown := 0
 	for _, d := range r.Devices {

@@ -86,7 +86,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(), newConfig(), newDemo(), newLab(),
-		newInventory(), newPlan(), newApply(), newApprove(), newRollout(),
+		newInventory(), newPlan(), newApply(), newApprove(), newWaive(), newRollout(),
 		newDevice(), newAgent(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
 		newDecision(), newIncident(), newAudit(), newBackup(), newRestore(), newVersion(),
 	)

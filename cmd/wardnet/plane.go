@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -222,11 +223,11 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	revisions := store.NewRevisions(p.db, p.cfg.Org)
 	key := p.pki.Keys()[pki.RevisionKey]
 	intents := console.AdaptRevisions(console.IntentSources{
-		Store: revisions, Approvals: revisions, Inventory: p.kept, Org: p.cfg.Org, Signer: key.Signer, KeyID: key.ID,
+		Store: revisions, Approvals: revisions, Waivers: revisions, Inventory: p.kept, Org: p.cfg.Org, Signer: key.Signer, KeyID: key.ID,
 	})
 	var err error
 	p.ctl, err = controller.New(controller.Deps{
-		Store: store.NewController(p.db, p.cfg.Org), Revisions: revisions, Approvals: verified{revisions, key},
+		Store: store.NewController(p.db, p.cfg.Org), Revisions: revisions, Approvals: verified{revisions, key}, Waivers: verified{revisions, key},
 		Dial: func(_ context.Context, id inventory.DeviceID) (controller.Driver, error) {
 			c, err := p.channel.Conn(id)
 			if err != nil {
@@ -253,10 +254,20 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	return p.openPeople(intents)
 }
 
-// verified shows the controller only approvals whose signature holds.
+// verified shows the controller only approvals and waivers whose signature
+// holds.
 type verified struct {
-	from intent.Approvals
+	from *store.Revisions
 	key  pki.Key
+}
+
+// WaiversOf implements [controller.Waivers].
+func (v verified) WaiversOf(ctx context.Context, n intent.Number) ([]intent.Waiver, error) {
+	all, err := v.from.WaiversOf(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(w intent.Waiver) bool { return intent.VerifyWaiver(w, v.key.Public) != nil }), nil
 }
 
 // ApprovalsOf implements [controller.Approvals].

@@ -129,6 +129,11 @@ func (c *Client) Approve(ctx context.Context, n intent.Number, a NewApproval) (i
 	return write[intent.Approval](ctx, c, http.MethodPost, at("revisions", number(n), "approvals"), a)
 }
 
+// Waive takes the risk of a revision whose proof does not hold.
+func (c *Client) Waive(ctx context.Context, n intent.Number, w NewWaiver) (intent.Waiver, error) {
+	return write[intent.Waiver](ctx, c, http.MethodPost, at("revisions", number(n), "waivers"), w)
+}
+
 // Rollouts lists rollouts, newest first.
 func (c *Client) Rollouts(ctx context.Context) ([]Rollout, error) {
 	return read[[]Rollout](ctx, c, "/rollouts", nil)

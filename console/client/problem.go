@@ -20,6 +20,10 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 )
 
+// TypeUnproven is the Type of a [Problem] about a revision that may not go out:
+// its proof does not hold, and no waiver covers it.
+const TypeUnproven = "unproven"
+
 // TypeHeld is the Type of a [Problem] that wraps [ErrHeld].
 const TypeHeld = "held"
 

@@ -72,6 +72,7 @@ type NewRevision struct {
 type RevisionView struct {
 	intent.Revision
 	Approvals []intent.Approval `json:"approvals"`
+	Waivers   []intent.Waiver   `json:"waivers"` // of its proof
 	InForce   bool              `json:"in_force"`
 }
 
@@ -81,6 +82,14 @@ type NewApproval struct {
 	Hash    string    `json:"hash"`
 	Comment string    `json:"comment"`
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// NewWaiver takes the risk of a revision whose proof does not hold. It names the
+// revision's hash, so that nobody waives what they have not seen.
+type NewWaiver struct {
+	Hash   string    `json:"hash"`
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until"`
 }
 
 // NewRollout starts the rollout of a revision.

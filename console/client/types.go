@@ -5,7 +5,6 @@ package client
 
 import (
 	"encoding/json"
-	"net/netip"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -130,75 +129,21 @@ type RevisionInfo struct {
 	Message   string            `json:"message"`
 	Hash      string            `json:"hash"`
 	Approvals []intent.Approval `json:"approvals"`
+	Waivers   []intent.Waiver   `json:"waivers"` // of its proof
 	InForce   bool              `json:"in_force"`
-}
-
-// DevicePlan is what a revision changes on one device.
-type DevicePlan struct {
-	Device  inventory.DeviceID `json:"device"`
-	Site    inventory.SiteID   `json:"site"`
-	Action  string             `json:"action"` // create, change, remove, none
-	Wave    string             `json:"wave,omitempty"`
-	Reasons []string           `json:"reasons,omitempty"`
-	Changes []string           `json:"changes,omitempty"` // one line each, "+", "~" or "-" first
-}
-
-// Plan says what a revision changes, where, in which order.
-type Plan struct {
-	Revision intent.Number  `json:"revision"`
-	Hash     string         `json:"hash"`
-	Devices  []DevicePlan   `json:"devices"` // without those that do not change
-	Waves    []Wave         `json:"waves"`
-	Counts   map[string]int `json:"counts"` // by action
-	People   int            `json:"people"` // blast radius: head count at the sites touched
-	Proof    Proof          `json:"proof"`
-}
-
-// Proof says whether a revision lets nothing pass that its permits do not name,
-// in any state, whatever is down: for all packets, read off the texts that the
-// devices would run.
-type Proof struct {
-	Holds           bool             `json:"holds"`
-	Why             string           `json:"why,omitempty"` // why nothing could be proven
-	Intents         int              `json:"intents"`       // permits; all else is to be denied
-	Pairs           int              `json:"pairs"`         // of sites, IPv4 and IPv6
-	Seconds         float64          `json:"seconds"`
-	Counterexamples []Counterexample `json:"counterexamples"` // a few of those there are
-}
-
-// Counterexample is a packet that passes and should not.
-type Counterexample struct {
-	Intent string      `json:"intent"` // that it breaks
-	Packet ProofPacket `json:"packet"`
-	Path   []ProofStep `json:"path"` // the rules that let it pass, box by box
-}
-
-// ProofPacket is the first packet of a flow.
-type ProofPacket struct {
-	Src   netip.Addr `json:"src"`
-	Dst   netip.Addr `json:"dst"`
-	Proto uint8      `json:"proto"` // IANA's number
-	SPort uint16     `json:"sport,omitempty"`
-	DPort uint16     `json:"dport,omitempty"`
-	Type  uint8      `json:"type,omitempty"` // ICMP
-}
-
-// ProofStep is a rule that decided about a packet at one device.
-type ProofStep struct {
-	Device inventory.DeviceID `json:"device"`
-	Line   int                `json:"line"` // of the device's packet filter
-	Text   string             `json:"text"`
 }
 
 // Wave is one step of a rollout.
 type Wave struct {
-	Name    string               `json:"name"` // hub-1, hub-2, wards-1, wards-5, wards-10, wards-rest
-	Devices []inventory.DeviceID `json:"devices"`
-	State   string               `json:"state"` // waiting, running, done, halted
-	Done    int                  `json:"done"`
-	Pending int                  `json:"pending"` // offline, with a deadline
-	Started *time.Time           `json:"started,omitempty"`
-	Ended   *time.Time           `json:"ended,omitempty"`
+	N        int                  `json:"n"`    // from 1
+	Name     string               `json:"name"` // hub-1, hub-2, wards-1, wards-5, wards-10, wards-rest
+	Devices  []inventory.DeviceID `json:"devices"`
+	State    string               `json:"state"`    // waiting, running, done, halted
+	Verified int                  `json:"verified"` // read back, up and confirmed
+	Failed   int                  `json:"failed"`
+	Pending  int                  `json:"pending"` // offline, with a deadline
+	Started  *time.Time           `json:"started,omitempty"`
+	Ended    *time.Time           `json:"ended,omitempty"`
 }
 
 // Rollout is a plan under way.
@@ -206,14 +151,18 @@ type Rollout struct {
 	ID       string        `json:"id"`
 	Revision intent.Number `json:"revision"`
 	State    string        `json:"state"` // running, paused, done, halted, returning, aborted
-	Reason   string        `json:"reason,omitempty"`
-	Author   string        `json:"author"`
-	Started  time.Time     `json:"started"`
-	Ended    *time.Time    `json:"ended,omitempty"`
-	Waves    []Wave        `json:"waves"`
-	Done     int           `json:"done"`
-	Total    int           `json:"total"`
-	ETA      *time.Time    `json:"eta,omitempty"`
+	// Returned: it failed, and the content in force before is back everywhere.
+	Returned bool `json:"returned"`
+	// Returns is the rollout that failed and that this one takes back.
+	Returns string     `json:"returns,omitempty"`
+	Reason  string     `json:"reason,omitempty"`
+	Author  string     `json:"author"`
+	Started time.Time  `json:"started"`
+	Ended   *time.Time `json:"ended,omitempty"`
+	Waves   []Wave     `json:"waves"`
+	Done    int        `json:"done"`
+	Total   int        `json:"total"`
+	ETA     *time.Time `json:"eta,omitempty"`
 }
 
 // Decision is one logged answer.

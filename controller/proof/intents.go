@@ -17,10 +17,11 @@ type intents struct {
 	pools   []netip.Prefix
 	zones   map[inventory.SiteID][]inventory.SegmentBlock
 	ports   []inventory.PortRange // of all permits
+	digest  string                // of pools and applications
 }
 
 func newIntents(inv inventory.Inventory) (*intents, error) {
-	x := &intents{permits: inv.Permits, apps: inv.Applications, zones: map[inventory.SiteID][]inventory.SegmentBlock{}}
+	x := &intents{digest: digestOf(inv), permits: inv.Permits, apps: inv.Applications, zones: map[inventory.SiteID][]inventory.SegmentBlock{}}
 	for _, p := range inv.Pools {
 		x.pools = append(x.pools, p.Prefix)
 	}
@@ -41,9 +42,41 @@ func newIntents(inv inventory.Inventory) (*intents, error) {
 	return x, nil
 }
 
+// special is what is not the internet's (RFC 6890, RFC 5771; RFC 4291 for IPv6,
+// whose global unicast addresses are those of 2000::/3).
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/3"), netip.MustParsePrefix("4000::/2"), netip.MustParsePrefix("8000::/1"),
+}
+
+// public says whether an address is the internet's.
+func public(a netip.Addr) bool {
+	return !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// services are the first packets that a permit names.
+func (x *intents) services(s *services, p inventory.Permit) set {
+	switch {
+	case p.ToApp != "":
+		if i := slices.IndexFunc(x.apps, func(a inventory.Application) bool { return a.ID == p.ToApp }); i >= 0 {
+			return s.asked(x.apps[i].Ports)
+		}
+		return set{}
+	case p.ToInternet && len(p.Ports) == 0:
+		return s.news
+	}
+	return s.asked(p.Ports)
+}
+
+// holds says whether a target belongs to an application.
+func (t target) holds(app inventory.ApplicationID) bool {
+	return slices.Contains(strings.Fields(t.apps), string(app))
+}
+
 // sets are what the intents tell addresses apart by, of all sites.
 func (x *intents) sets() [][]netip.Prefix {
-	out := [][]netip.Prefix{x.pools}
+	out := [][]netip.Prefix{x.pools, special}
 	for _, a := range x.apps {
 		out = append(out, a.Prefixes)
 	}
@@ -103,19 +136,8 @@ func (x *intents) permitted(s *services, from inventory.SegmentKind, to target) 
 			continue
 		}
 		var some set
-		switch {
-		case p.ToApp != "":
-			if i := slices.IndexFunc(x.apps, func(a inventory.Application) bool { return a.ID == p.ToApp }); i >= 0 && slices.Contains(strings.Fields(to.apps), string(p.ToApp)) {
-				some = s.asked(x.apps[i].Ports)
-			}
-		case p.ToSeg != "":
-			if p.ToSeg == to.segment {
-				some = s.asked(p.Ports)
-			}
-		case p.ToInternet && !to.ours:
-			if some = s.news; len(p.Ports) > 0 {
-				some = s.asked(p.Ports)
-			}
+		if p.ToApp != "" && to.holds(p.ToApp) || p.ToSeg != "" && p.ToSeg == to.segment || p.ToInternet && !to.ours {
+			some = x.services(s, p)
 		}
 		if !some.empty() {
 			out, by = out.or(some), append(by, p.ID)

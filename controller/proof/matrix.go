@@ -20,47 +20,79 @@ type source struct {
 // genuine says whether the source is one that its segment has.
 func (s source) genuine() bool { return s.own && s.target.segment == s.segment }
 
-// row is what gets out from one source: into the tunnels, to each class.
+// origin names a source in a matrix, which many boxes may share.
+type origin struct {
+	segment inventory.SegmentKind
+	piece   int // of the box's own; -1: foreign
+	class   int // of a foreign one
+}
+
+// row is what gets out from one source, to each class.
 type row struct {
-	source
-	class int // of the source as others see it; -1: nobody does
-	to    []set
+	origin
+	seen int // the source's class as others see it; -1: nobody does
+	to   []set
 }
 
 // column is what gets in to one of the box's own pieces, from each class.
 type column struct {
-	piece
-	from []set
+	piece int
+	class int // of the piece
+	from  []set
 }
 
-// matrix is what one box lets pass.
+// matrix is what a box lets pass, and every box of the same template.
 type matrix struct {
-	out    []row            // segments → tunnels
-	up     []row            // segments → uplinks
-	net    []row            // segments → circuits
-	in     []column         // tunnels → segments
-	down   []column         // uplinks → segments
-	local  map[[2]int]local // segments → segments, by source and piece
-	middle [][]set          // hubs: tunnels → tunnels, by class of source and destination
-	rise   [][]set          // hubs: tunnels → uplinks
-	fall   [][]set          // hubs: uplinks → tunnels
-	rows   []source         // of local
+	first  int      // the first box of the template
+	out    []row    // segments → tunnels
+	up     []row    // segments → uplinks
+	net    []row    // segments → circuits
+	in     []column // tunnels → segments
+	down   []column // uplinks → segments
+	local  []local  // segments → segments
+	middle [][]set  // hubs: tunnels → tunnels, by class of source and destination
+	rise   [][]set  // hubs: tunnels → uplinks
+	fall   [][]set  // hubs: uplinks → tunnels
 }
 
-// local is what passes inside of a site.
-type local struct{ set }
+// local is what passes inside of a site, from one source to one piece.
+type local struct {
+	origin
+	piece int
+	set
+}
 
-// make computes what x lets pass at most, or at least, of some.
-func (w *world) make(x *box, b bound, some set) *matrix {
-	m := &matrix{local: map[[2]int]local{}}
+// source is what an origin is at box x.
+func (x *box) source(o origin) source {
+	if o.piece < 0 {
+		return source{o.segment, x.remote[o.class], target{}, false}
+	}
+	p := x.own[o.piece]
+	return source{o.segment, p.rep, p.target, true}
+}
+
+// question is what a matrix is made for: which packets, and how to take what is
+// not decided.
+type question struct {
+	bound  bound
+	some   set
+	answer bool // packets of flows that began the other way
+}
+
+// make computes what x lets pass of what is asked.
+func (w *world) make(x *box, q question) *matrix {
+	m := &matrix{}
 	n := len(w.classes)
-	for kind, port := range x.Segments {
-		for _, s := range w.sources(x, kind) {
+	for _, kind := range x.kinds() {
+		port := x.Segments[kind]
+		for _, o := range w.origins(x, kind) {
+			s := x.source(o)
 			// Most sources are forged, and go nowhere.
-			if x.match.pass(nft.Prerouting, place{in: port, src: s.addr, anyDst: true, stateful: !x.Hub, bound: atMost}, some).empty() {
+			early := place{in: port, src: s.addr, anyDst: true, stateful: !x.Hub, bound: atMost, answer: q.answer}
+			if x.match.pass(nft.Prerouting, early, q.some).empty() {
 				continue
 			}
-			out, up, net := row{source: s, class: -1}, row{source: s, class: -1}, row{source: s, class: -1}
+			out, up, net := row{origin: o, seen: -1}, row{origin: o, seen: -1}, row{origin: o, seen: -1}
 			for _, k := range []struct {
 				r     *row
 				ports []string
@@ -71,30 +103,28 @@ func (w *world) make(x *box, b bound, some set) *matrix {
 						if !dst.IsValid() {
 							continue
 						}
-						got, src, _ := x.step(port, p, s.addr, dst, b, some)
+						got, src, _ := x.step(port, p, s.addr, dst, q)
 						if !got.empty() {
-							k.r.class = w.classOf[w.space.at(src)]
+							k.r.seen = w.classOf[w.space.at(src)]
 						}
 						k.r.to[g] = k.r.to[g].or(got)
 					}
 				}
 			}
-			at := len(m.rows)
-			m.rows = append(m.rows, s)
-			for q, to := range x.own {
+			for i, to := range x.own {
 				if to.port == "" {
 					continue
 				}
-				if got, _, _ := x.step(port, to.port, s.addr, to.rep, b, some); !got.empty() {
-					m.local[[2]int{at, q}] = local{got}
+				if got, _, _ := x.step(port, to.port, s.addr, to.rep, q); !got.empty() {
+					m.local = append(m.local, local{o, i, got})
 				}
 			}
 			m.out, m.up, m.net = keep(m.out, out), keep(m.up, up), keep(m.net, net)
 		}
 	}
-	m.in, m.down = w.columns(x, x.tunnel, b, some), w.columns(x, x.uplink, b, some)
+	m.in, m.down = w.columns(x, x.tunnel, q), w.columns(x, x.uplink, q)
 	if x.Hub {
-		m.middle, m.rise, m.fall = w.through(x, x.tunnel, x.tunnel, b, some), w.through(x, x.tunnel, x.uplink, b, some), w.through(x, x.uplink, x.tunnel, b, some)
+		m.middle, m.rise, m.fall = w.through(x, x.tunnel, x.tunnel, q), w.through(x, x.tunnel, x.uplink, q), w.through(x, x.uplink, x.tunnel, q)
 	}
 	return m
 }
@@ -109,35 +139,35 @@ func keep(all []row, r row) []row {
 	return all
 }
 
-// sources are all addresses that may come in by a segment's port, forged ones
+// origins are all addresses that may come in by a segment's port, forged ones
 // too.
-func (w *world) sources(x *box, kind inventory.SegmentKind) []source {
-	var out []source
-	for _, p := range x.own {
-		out = append(out, source{kind, p.rep, p.target, true})
+func (w *world) origins(x *box, kind inventory.SegmentKind) []origin {
+	var out []origin
+	for i := range x.own {
+		out = append(out, origin{kind, i, -1})
 	}
-	for _, a := range x.remote {
+	for g, a := range x.remote {
 		if a.IsValid() {
-			out = append(out, source{kind, a, target{}, false})
+			out = append(out, origin{kind, -1, g})
 		}
 	}
 	return out
 }
 
-func (w *world) columns(x *box, ports []string, b bound, some set) []column {
+func (w *world) columns(x *box, ports []string, q question) []column {
 	var out []column
-	for _, to := range x.own {
+	for i, to := range x.own {
 		if to.port == "" || to.class < 0 {
 			continue
 		}
-		c := column{piece: to, from: make([]set, len(w.classes))}
+		c := column{piece: i, class: to.class, from: make([]set, len(w.classes))}
 		found := false
 		for g, src := range x.remote {
 			for _, p := range ports {
 				if !src.IsValid() {
 					continue
 				}
-				got, _, _ := x.step(p, to.port, src, to.rep, b, some)
+				got, _, _ := x.step(p, to.port, src, to.rep, q)
 				c.from[g] = c.from[g].or(got)
 				found = found || !got.empty()
 			}
@@ -149,7 +179,7 @@ func (w *world) columns(x *box, ports []string, b bound, some set) []column {
 	return out
 }
 
-func (w *world) through(x *box, in, out []string, b bound, some set) [][]set {
+func (w *world) through(x *box, in, out []string, q question) [][]set {
 	all := make([][]set, len(w.classes))
 	for g, src := range x.remote {
 		all[g] = make([]set, len(w.classes))
@@ -159,7 +189,7 @@ func (w *world) through(x *box, in, out []string, b bound, some set) [][]set {
 			}
 			for _, i := range in {
 				for _, o := range out {
-					got, _, _ := x.step(i, o, src, dst, b, some)
+					got, _, _ := x.step(i, o, src, dst, q)
 					all[g][k] = all[g][k].or(got)
 				}
 			}
@@ -169,19 +199,19 @@ func (w *world) through(x *box, in, out []string, b bound, some set) [][]set {
 }
 
 // rowKey is what another site can tell of a box's rows.
-func rowKey(all []row) string {
+func (x *box) rowKey(all []row) string {
 	var b strings.Builder
 	for _, r := range all {
-		fmt.Fprintf(&b, "%s %v %d %v\n", r.segment, r.genuine(), r.class, r.to)
+		fmt.Fprintf(&b, "%s %v %d %v\n", r.segment, x.source(r.origin).genuine(), r.seen, r.to)
 	}
 	return b.String()
 }
 
 // columnKey is the same of its columns.
-func columnKey(all []column) string {
+func (x *box) columnKey(all []column) string {
 	var b strings.Builder
 	for _, c := range all {
-		fmt.Fprintf(&b, "%v %d %v\n", c.target, c.class, c.from)
+		fmt.Fprintf(&b, "%v %d %v\n", x.own[c.piece].target, c.class, c.from)
 	}
 	return b.String()
 }

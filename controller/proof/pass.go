@@ -26,6 +26,8 @@ type place struct {
 	// to be one.
 	stateful bool
 	bound    bound
+	// answer: the packets belong to a flow that a packet the other way began.
+	answer bool
 	// anyDst: dst may be any address, and is not looked at.
 	anyDst bool
 }
@@ -35,8 +37,8 @@ type matcher struct {
 	table *nft.Table
 	s     *services
 	facts map[*nft.Rule]*facts
-	known map[condition]map[netip.Addr]bool
-	base  map[nft.Hook][]*nft.Chain // those that filter
+	known map[*netip.Prefix]map[netip.Addr]bool // by the list: rules that name a set share it
+	base  map[nft.Hook][]*nft.Chain             // those that filter
 	nat   map[nft.Hook][]*nft.Chain
 }
 
@@ -50,7 +52,7 @@ type facts struct {
 
 func newMatcher(t *nft.Table, s *services) *matcher {
 	m := &matcher{
-		table: t, s: s, facts: map[*nft.Rule]*facts{}, known: map[condition]map[netip.Addr]bool{},
+		table: t, s: s, facts: map[*nft.Rule]*facts{}, known: map[*netip.Prefix]map[netip.Addr]bool{},
 		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{},
 	}
 	for _, c := range t.Chains {
@@ -138,7 +140,7 @@ func (m *matcher) matches(r *nft.Rule, f *facts, p *place, beforeConnTrack bool)
 	if out.empty() {
 		return out
 	}
-	for i, c := range r.Matches {
+	for _, c := range r.Matches {
 		switch c := c.(type) {
 		case nft.Interface:
 			if !c.Holds(&packet) {
@@ -151,7 +153,7 @@ func (m *matcher) matches(r *nft.Rule, f *facts, p *place, beforeConnTrack bool)
 				}
 				continue
 			}
-			if !m.holds(r, i, c, &packet) {
+			if !m.holds(c, &packet) {
 				return set{}
 			}
 		case nft.Pair: // the address stands for all ends, the interface for all tunnels
@@ -173,18 +175,12 @@ func (m *matcher) matches(r *nft.Rule, f *facts, p *place, beforeConnTrack bool)
 	return out
 }
 
-// condition is one of a rule's.
-type condition struct {
-	rule *nft.Rule
-	n    int
-}
-
 // few prefixes are compared as quickly as they are looked up.
 const few = 6
 
 // holds says whether an address is in a set, and remembers it of large ones:
 // the same addresses come again and again.
-func (m *matcher) holds(r *nft.Rule, n int, c nft.Address, p *nft.Packet) bool {
+func (m *matcher) holds(c nft.Address, p *nft.Packet) bool {
 	if len(c.Prefixes) <= few {
 		return c.Holds(p)
 	}
@@ -192,17 +188,20 @@ func (m *matcher) holds(r *nft.Rule, n int, c nft.Address, p *nft.Packet) bool {
 	if c.Dst {
 		a = p.Dst
 	}
-	known := m.known[condition{r, n}]
+	if a.Is6() != c.V6 {
+		return false
+	}
+	known := m.known[&c.Prefixes[0]]
 	if known == nil {
 		known = map[netip.Addr]bool{}
-		m.known[condition{r, n}] = known
+		m.known[&c.Prefixes[0]] = known
 	}
-	is, ok := known[a]
+	in, ok := known[a]
 	if !ok {
-		is = c.Holds(p)
-		known[a] = is
+		in = c.Holds(p) != c.Not
+		known[a] = in
 	}
-	return is
+	return in != c.Not
 }
 
 // states are the atoms whose state is one of c's.
@@ -215,10 +214,13 @@ func (m *matcher) states(c nft.StateIn, p *place, beforeConnTrack bool) set {
 		return set{}
 	}
 	var out set
-	if has(nft.New) {
-		out = out.or(m.s.news)
+	answers := m.s.full
+	if !p.answer {
+		answers = m.s.full.without(m.s.news)
+		if has(nft.New) {
+			out = out.or(m.s.news)
+		}
 	}
-	answers := m.s.full.without(m.s.news)
 	switch {
 	case p.stateful && has(nft.Established),
 		!p.stateful && p.bound == atMost && (has(nft.New) || has(nft.Established) || has(nft.Invalid)),

@@ -10,7 +10,7 @@ import (
 
 // makePieces cuts what lives behind a box by its own sets, by the space's and by
 // the intent's segments.
-func (w *world) makePieces(x *box, local [][]netip.Prefix, in *intents) {
+func (w *world) makePieces(x *box, local [][]netip.Prefix, reps []netip.Addr, in *intents) {
 	mine := newSpace(w.v6, append(slices.Clone(local), in.blocks(x.Site)...))
 	known := map[string]bool{}
 	for k, all := range [][]netip.Prefix{x.Own, x.inside()} {
@@ -27,12 +27,12 @@ func (w *world) makePieces(x *box, local [][]netip.Prefix, in *intents) {
 						end = e
 					}
 				}
-				y := piece{rep: a, class: w.classOf[g], target: in.at(x.Site, a)}
+				y := piece{rep: a, part: partOf(reps, p, a), class: w.classOf[g], target: in.at(x.Site, a)}
 				if k == 1 {
 					y.class, y.target = -1, x.legacyTarget(a)
 				}
 				y.port = x.Segments[y.target.segment]
-				key := fmt.Sprint(mine.held[i], y.class, y.target, y.port)
+				key := fmt.Sprint(mine.held[i], y.part, y.class, y.target, y.port)
 				if !known[key] {
 					known[key] = true
 					x.own = append(x.own, y)
@@ -44,6 +44,17 @@ func (w *world) makePieces(x *box, local [][]netip.Prefix, in *intents) {
 			}
 		}
 	}
+}
+
+// partOf is the last of reps in p that is not above a.
+func partOf(reps []netip.Addr, p netip.Prefix, a netip.Addr) int {
+	best := -1
+	for n, r := range reps {
+		if p.Contains(r) && !a.Less(r) && (best < 0 || reps[best].Less(r)) {
+			best = n
+		}
+	}
+	return best
 }
 
 // kindsOf returns one of each kind of interfaces that the rules tell apart.

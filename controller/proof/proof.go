@@ -10,13 +10,9 @@
 package proof
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/wardnet/wardnet/controller/proof/nft"
 	"github.com/wardnet/wardnet/inventory"
@@ -25,11 +21,21 @@ import (
 // Step is what decided about a packet at one box.
 type Step struct {
 	Device inventory.DeviceID
-	Line   int // of the box's filter
+	Part   string // of what the box runs: nft, frr, wireguard
+	Line   int    // of that text; 0: none
 	Text   string
 }
 
-// Counterexample is a packet that passes and should not.
+// String says where it is: "d-26740 nft:512".
+func (s Step) String() string {
+	if s.Line == 0 {
+		return fmt.Sprintf("%s %s", s.Device, s.Part)
+	}
+	return fmt.Sprintf("%s %s:%d", s.Device, s.Part, s.Line)
+}
+
+// Counterexample is a packet that passes and should not, or one that should and
+// does not; without a packet, something that no path may be without.
 type Counterexample struct {
 	Intent string // what it breaks
 	Packet nft.Packet
@@ -37,6 +43,12 @@ type Counterexample struct {
 }
 
 func (c Counterexample) String() string {
+	if !c.Packet.Src.IsValid() {
+		if len(c.Path) > 0 {
+			return fmt.Sprintf("%s: %s: %s", c.Intent, c.Path[0], c.Path[0].Text)
+		}
+		return c.Intent
+	}
 	return fmt.Sprintf("%s: %s → %s, protocol %d, port %d → %d", c.Intent, c.Packet.Src, c.Packet.Dst, c.Packet.Proto, c.Packet.SPort, c.Packet.DPort)
 }
 
@@ -49,80 +61,43 @@ type Result struct {
 	Pairs           int // of sites, both families
 	Shared          int // pairs that had to be looked at: the others are like one of them
 	Counterexamples []Counterexample
-	Took            time.Duration
+	// Unreached: what is permitted and does not pass, in a state that its permit
+	// must survive.
+	Unreached []Counterexample
+	Reached   int // ways that were looked at, each for many packets and sites
+	States    int // normal and single failures
+	Risks     []Risk
+	Took      time.Duration
 }
 
 // most is how many counterexamples are told.
 const most = 20
-
-// Segmentation proves that no packet opens a flow that the inventory's permits
-// do not name. The error lists what the proof does not understand: then nothing
-// is proven.
-func Segmentation(inv inventory.Inventory, boxes []Box) (Result, error) {
-	begin := time.Now()
-	in, err := newIntents(inv)
-	if err != nil {
-		return Result{}, err
-	}
-	r := Result{Intents: len(inv.Permits)}
-	var errs []error
-	tables := make([]*nft.Table, len(boxes))
-	for i, b := range boxes {
-		t, err := nft.Read(b.Filter)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: device %s: %w", inventory.ErrInvalid, b.Device, err))
-			continue
-		}
-		if line, text := plainNAT(t); line > 0 {
-			errs = append(errs, fmt.Errorf("%w: device %s: packet filter, line %d: a translation that looks at more than interfaces and addresses: %q", inventory.ErrInvalid, b.Device, line, text))
-		}
-		tables[i] = t
-	}
-	if err := errors.Join(errs...); err != nil {
-		return Result{}, err
-	}
-	var g errgroup.Group // the families have nothing in common
-	results := make([]Result, 2)
-	for i, v6 := range []bool{false, true} {
-		g.Go(func() error {
-			w, err := newWorld(v6, boxes, tables, in)
-			if err == nil {
-				p := prover{world: w, in: in, result: &results[i]}
-				p.all()
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return Result{}, err
-	}
-	for _, x := range results {
-		r.Pairs, r.Shared = r.Pairs+x.Pairs, r.Shared+x.Shared
-		r.Counterexamples = append(r.Counterexamples, x.Counterexamples...)
-	}
-	r.Holds = len(r.Counterexamples) == 0
-	r.Took = time.Since(begin)
-	return r, nil
-}
 
 // prover goes through all paths of one family.
 type prover struct {
 	*world
 	in     *intents
 	result *Result
-	may    []*matrix // by box
+	may    []*matrix // by box; boxes of one kind share it
+	err    error     // the first: then nothing is proven
 }
 
-func (p *prover) all() {
-	p.may = make([]*matrix, len(p.boxes))
+func (p *prover) all() error {
+	var err error
+	if p.may, err = p.matrices(question{bound: atMost, some: p.s.news}); err != nil {
+		return err
+	}
 	outs, ins := newGroups(), newGroups()
+	outKey, inKey := map[*matrix]string{}, map[*matrix]string{}
 	for i, x := range p.boxes {
-		m := p.make(x, atMost, p.s.news)
-		p.may[i] = m
-		outs.add(fmt.Sprint(x.Hub, rowKey(m.out)), i)
-		ins.add(fmt.Sprint(x.Hub, columnKey(m.in)), i)
-		p.inside(i)
-		p.outside(i)
+		m := p.may[i]
+		if m.first == i {
+			outKey[m], inKey[m] = fmt.Sprint(x.Hub, x.rowKey(m.out)), fmt.Sprint(x.Hub, x.columnKey(m.in))
+			p.inside(i)
+			p.outside(i)
+		}
+		outs.add(outKey[m], i)
+		ins.add(inKey[m], i)
 	}
 	p.result.Pairs += len(p.boxes) * (len(p.boxes) - 1)
 	for _, g := range slices.Concat(outs.all, ins.all) {
@@ -136,9 +111,29 @@ func (p *prover) all() {
 			}
 		}
 	}
+	return p.err
 }
 
-// groups are boxes with equal keys.
+// matrices makes one for each kind of box, and gives every box its own.
+func (w *world) matrices(q question) ([]*matrix, error) {
+	out := make([]*matrix, len(w.boxes))
+	known := map[int]*matrix{}
+	for i, x := range w.boxes {
+		m := known[x.kind]
+		if m == nil {
+			if err := w.load(x); err != nil {
+				return nil, err
+			}
+			m = w.make(x, q)
+			m.first = i
+			known[x.kind] = m
+		}
+		out[i] = m
+	}
+	return out, nil
+}
+
+// groups are boxes with equal keys, two of each.
 type groups struct {
 	at  map[string]int
 	all [][]int
@@ -181,9 +176,9 @@ func (p *prover) wrong(s source, to target, some set) set {
 // inside looks at what passes between the segments of one site.
 func (p *prover) inside(i int) {
 	x, m := p.boxes[i], p.may[i]
-	for at, got := range m.local {
-		s, to := m.rows[at[0]], x.own[at[1]]
-		if bad := p.wrong(s, to.target, got.set); !bad.empty() {
+	for _, l := range m.local {
+		s, to := x.source(l.origin), x.own[l.piece]
+		if bad := p.wrong(s, to.target, l.set); !bad.empty() {
 			p.tell(s, to.target, bad, to.rep, hop{x, x.Segments[s.segment], to.port})
 		}
 	}
@@ -194,13 +189,16 @@ func (p *prover) inside(i int) {
 func (p *prover) outside(i int) {
 	x, m := p.boxes[i], p.may[i]
 	for _, k := range []struct {
-		rows  []row
-		ports []string
-	}{{m.net, x.circuit}, {m.up, x.uplink}} {
+		rows   []row
+		ports  []string
+		uplink bool
+	}{{m.net, x.circuit, false}, {m.up, x.uplink, true}} {
 		for _, r := range k.rows {
 			for g, got := range r.to {
-				if bad := p.wrong(r.source, p.classes[g], got); !bad.empty() {
-					p.tell(r.source, p.classes[g], bad, x.remote[g], hop{x, x.Segments[r.segment], k.ports[0]})
+				to := p.classes[g]
+				to.ours = to.ours || k.uplink // no permit names what else is in the data centre
+				if bad := p.wrong(x.source(r.origin), to, got); !bad.empty() {
+					p.tell(x.source(r.origin), to, bad, x.remote[g], hop{x, x.Segments[r.segment], k.ports[0]})
 				}
 			}
 		}
@@ -208,7 +206,8 @@ func (p *prover) outside(i int) {
 	for _, c := range m.down {
 		for g, got := range c.from {
 			if !got.empty() {
-				p.tell(source{addr: x.remote[g]}, c.target, got, c.rep, hop{x, x.Uplinks[0], c.port})
+				to := x.own[c.piece]
+				p.tell(source{addr: x.remote[g]}, to.target, got, to.rep, hop{x, x.Uplinks[0], to.port})
 			}
 		}
 	}
@@ -224,18 +223,21 @@ func (p *prover) beyond(i int) {
 		}
 		for _, r := range p.may[i].out {
 			for g, got := range r.to {
-				if r.class < 0 || got.empty() {
+				if r.seen < 0 || got.empty() {
 					continue
 				}
-				if bad := p.wrong(r.source, p.classes[g], got.and(p.may[h].rise[r.class][g])); !bad.empty() {
-					p.tell(r.source, p.classes[g], bad, hub.remote[g], hop{x, x.Segments[r.segment], x.tunnel[0]}, hop{hub, hub.tunnel[0], hub.Uplinks[0]})
+				to, from := p.classes[g], x.source(r.origin)
+				to.ours = true // no permit names what else is in the data centre
+				if bad := p.wrong(from, to, got.and(p.may[h].rise[r.seen][g])); !bad.empty() {
+					p.tell(from, to, bad, hub.remote[g], hop{x, x.Segments[r.segment], x.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Uplinks[0]})
 				}
 			}
 		}
 		for _, c := range p.may[i].in {
 			for g, got := range c.from {
 				if bad := got.and(p.may[h].fall[g][c.class]); !bad.empty() {
-					p.tell(source{addr: hub.remote[g]}, c.target, bad, c.rep, hop{hub, hub.Uplinks[0], hub.tunnel[0]}, hop{x, x.tunnel[0], c.port})
+					to := x.own[c.piece]
+					p.tell(source{addr: hub.remote[g]}, to.target, bad, to.rep, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{x, x.Tunnels[0], to.port})
 				}
 			}
 		}
@@ -246,21 +248,23 @@ func (p *prover) beyond(i int) {
 // and by every hub else.
 func (p *prover) between(i, j int) {
 	from, to := p.boxes[i], p.boxes[j]
-	if from.Hub && to.Hub || len(from.tunnel) == 0 || len(to.tunnel) == 0 {
+	if from.Hub && to.Hub || len(from.Tunnels) == 0 || len(to.Tunnels) == 0 {
 		return // hubs have no tunnel between them
 	}
 	for _, r := range p.may[i].out {
-		if r.class < 0 {
+		if r.seen < 0 {
 			continue
 		}
+		source := from.source(r.origin)
 		for _, c := range p.may[j].in {
-			ends := r.to[c.class].and(c.from[r.class])
+			ends := r.to[c.class].and(c.from[r.seen])
 			if ends.empty() {
 				continue
 			}
+			dst := to.own[c.piece]
 			if from.Hub || to.Hub {
-				if bad := p.wrong(r.source, c.target, ends); !bad.empty() {
-					p.tell(r.source, c.target, bad, c.rep, hop{from, from.Segments[r.segment], from.tunnel[0]}, hop{to, to.tunnel[0], c.port})
+				if bad := p.wrong(source, dst.target, ends); !bad.empty() {
+					p.tell(source, dst.target, bad, dst.rep, hop{from, from.Segments[r.segment], from.Tunnels[0]}, hop{to, to.Tunnels[0], dst.port})
 				}
 				continue
 			}
@@ -268,87 +272,10 @@ func (p *prover) between(i, j int) {
 				if !hub.Hub {
 					continue
 				}
-				if bad := p.wrong(r.source, c.target, ends.and(p.may[h].middle[r.class][c.class])); !bad.empty() {
-					p.tell(r.source, c.target, bad, c.rep, hop{from, from.Segments[r.segment], from.tunnel[0]}, hop{hub, hub.tunnel[0], hub.tunnel[0]}, hop{to, to.tunnel[0], c.port})
+				if bad := p.wrong(source, dst.target, ends.and(p.may[h].middle[r.seen][c.class])); !bad.empty() {
+					p.tell(source, dst.target, bad, dst.rep, hop{from, from.Segments[r.segment], from.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Tunnels[0]}, hop{to, to.Tunnels[0], dst.port})
 				}
 			}
 		}
 	}
-}
-
-// hop is a box on a path, with the interfaces of the way in and out.
-type hop struct {
-	*box
-	in, out string
-}
-
-// tell plays a counterexample through the literal filters and notes it.
-func (p *prover) tell(s source, to target, bad set, dst netip.Addr, path ...hop) {
-	if len(p.result.Counterexamples) >= most {
-		return
-	}
-	x := p.s.all[bad.first()]
-	what := fmt.Sprintf("segment %s must not open %s to %s", s.segment, x, to)
-	switch {
-	case s.segment == "":
-		what = fmt.Sprintf("nothing outside of the sites may open %s to %s", x, to)
-	case !s.genuine():
-		what = fmt.Sprintf("a forged source in segment %s must not pass", s.segment)
-	}
-	for _, other := range p.otherPorts() {
-		packet := x.packet(other)
-		packet.Src, packet.Dst = s.addr, dst
-		if steps, ok := play(packet, path); ok {
-			p.result.Counterexamples = append(p.result.Counterexamples, Counterexample{what, packet, steps})
-			return
-		}
-	}
-	p.result.Counterexamples = append(p.result.Counterexamples, Counterexample{Intent: what + " (not shown by a packet: it is not proven that none can)", Packet: x.packet(40000)})
-}
-
-// otherPorts are ports of the side that a service leaves open: one of each kind.
-func (p *prover) otherPorts() []uint16 {
-	out := []uint16{40000}
-	for _, x := range p.s.all {
-		if !slices.Contains(out, x.ports.From) {
-			out = append(out, x.ports.From)
-		}
-	}
-	return out
-}
-
-// play walks a packet along a path and says what decided at each box.
-func play(packet nft.Packet, path []hop) ([]Step, bool) {
-	var steps []Step
-	for _, h := range path {
-		packet.In, packet.Out = h.in, ""
-		for _, hook := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
-			if hook == nft.Forward {
-				packet.Out = h.out
-			}
-			got := h.table.At(hook, packet)
-			for _, s := range got.Steps {
-				steps = append(steps, Step{h.Device, s.Line, s.Text})
-			}
-			if !got.Pass {
-				return steps, false
-			}
-			packet.Src, packet.Dst = got.Src, got.Dst
-		}
-	}
-	return steps, true
-}
-
-func (t target) String() string {
-	switch {
-	case t.segment != "" && t.apps != "":
-		return fmt.Sprintf("segment %s, application %s", t.segment, t.apps)
-	case t.segment != "":
-		return "segment " + string(t.segment)
-	case t.apps != "":
-		return "application " + t.apps
-	case t.ours:
-		return "the city's own addresses"
-	}
-	return "the internet"
 }

@@ -102,32 +102,26 @@ type services struct {
 }
 
 // cut makes the atoms from everything that tells packets apart: the ports and
-// types of the tables' rules and of the intents.
-func cut(v6 bool, tables []*nft.Table, ports []inventory.PortRange) (*services, error) {
+// types that rules name, and those of the intents.
+func cut(v6 bool, named []nft.Match, ports []inventory.PortRange) (*services, error) {
 	starts := map[uint8]map[int]bool{nft.TCP: {0: true}, nft.UDP: {0: true}}
 	icmp := uint8(nft.ICMP)
-	echo := uint8(8)
+	echo, reply := uint8(8), uint8(0)
 	if v6 {
-		icmp, echo = nft.ICMPv6, 128
+		icmp, echo, reply = nft.ICMPv6, 128, 129
 	}
-	types := map[uint8]bool{echo: true}
+	types := map[uint8]bool{echo: true, reply: true}
 	at := func(proto uint8, r nft.Range) { starts[proto][int(r.From)], starts[proto][int(r.To)+1] = true, true }
-	for _, t := range tables {
-		for _, c := range t.Chains {
-			for i := range c.Rules {
-				for _, m := range c.Rules[i].Matches {
-					switch m := m.(type) {
-					case nft.Port:
-						for _, r := range m.Ranges {
-							at(m.Proto, r)
-						}
-					case nft.ICMPType:
-						for _, n := range m.Types {
-							if m.V6 == v6 {
-								types[n] = true
-							}
-						}
-					}
+	for _, m := range named {
+		switch m := m.(type) {
+		case nft.Port:
+			for _, r := range m.Ranges {
+				at(m.Proto, r)
+			}
+		case nft.ICMPType:
+			for _, n := range m.Types {
+				if m.V6 == v6 {
+					types[n] = true
 				}
 			}
 		}

@@ -8,9 +8,9 @@ import (
 
 // step sends some through a box from one interface to another: what comes out,
 // and with what addresses.
-func (x *box) step(in, out string, src, dst netip.Addr, b bound, some set) (set, netip.Addr, netip.Addr) {
-	p := place{in: in, src: src, dst: dst, stateful: !x.Hub, bound: b}
-	some = x.match.pass(nft.Prerouting, p, some)
+func (x *box) step(in, out string, src, dst netip.Addr, q question) (set, netip.Addr, netip.Addr) {
+	p := place{in: in, src: src, dst: dst, stateful: !x.Hub || q.answer && (x.ends(in) || x.ends(out)), bound: q.bound, answer: q.answer}
+	some := x.match.pass(nft.Prerouting, p, q.some)
 	if some.empty() {
 		return some, src, dst
 	}
@@ -21,6 +21,17 @@ func (x *box) step(in, out string, src, dst netip.Addr, b bound, some set) (set,
 	}
 	some = x.match.pass(nft.Postrouting, p, some)
 	return some, x.match.translated(nft.Postrouting, p), p.dst
+}
+
+// ends says whether a port is of one of the box's own segments: all packets of a
+// flow of theirs pass the box, so that it knows the flow's state.
+func (x *box) ends(port string) bool {
+	for _, own := range x.Segments {
+		if own == port {
+			return true
+		}
+	}
+	return false
 }
 
 // translated is the destination, or at postrouting the source, of the first

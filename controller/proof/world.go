@@ -18,17 +18,52 @@ type Box struct {
 	Device inventory.DeviceID
 	Site   inventory.SiteID
 	Hub    bool
-	Filter string // nftables
+	// Key is the same for boxes that render the same; empty: it is not known.
+	Key string
+	// Render gives what the box would run. It may be called several times, and
+	// then gives the same; thousands of texts at once would fill the memory.
+	Render func() (Artefacts, error)
 	// Segments are the ports of the site's segments.
 	Segments map[inventory.SegmentKind]string
 	Tunnels  []string // interfaces
 	Circuits []string // ports
 	Uplinks  []string // ports, to the data centre
+	// Links are the ends of its tunnels.
+	Links []Link
+	// Routers are those of the data centre that it has a session with.
+	Routers []Router
 	// Own is what lives behind the device, as other sites know it.
 	Own []netip.Prefix
 	// Legacy are prefixes that only the site itself knows, by the segment that
 	// holds them; they are translated to a part of Own.
 	Legacy map[inventory.SegmentKind]netip.Prefix
+}
+
+// Artefacts are the texts and tables that a box would run.
+type Artefacts struct {
+	Filter  string // nftables
+	Routing string // FRR
+	// Allowed are the WireGuard peers' addresses, by tunnel; a tunnel of another
+	// kind is not in it.
+	Allowed map[string][]netip.Prefix
+}
+
+// Link is the end of a tunnel at a box.
+type Link struct {
+	Tunnel        string // the same at both ends
+	Interface     string
+	Peer          inventory.DeviceID
+	Local, Remote netip.Addr
+	Circuit       inventory.CircuitID // own
+	MTU           int                 // bytes, inner
+}
+
+// Router is a router of the data centre. The proof takes it to announce what the
+// box may take from it.
+type Router struct {
+	Name   string
+	Peer   netip.Addr
+	Accept []netip.Prefix
 }
 
 // inside are the prefixes of Legacy.
@@ -51,6 +86,7 @@ type target struct {
 // piece is a part of a device's own addresses that nothing tells apart.
 type piece struct {
 	rep    netip.Addr
+	part   int // of the shape: see scanned.reps
 	class  int // of the space, as other boxes see it; -1 where they do not
 	target target
 	port   string // of the segment; empty: the box itself, or nobody
@@ -65,6 +101,7 @@ type box struct {
 	remote []netip.Addr // one address of each class, outside of own
 	// Interfaces that rules tell apart, one of each kind.
 	tunnel, uplink, circuit []string
+	kind                    int // boxes of one template have the same
 }
 
 // world is all devices with one family of addresses.
@@ -130,33 +167,40 @@ func within(p netip.Prefix, all []netip.Prefix) bool {
 	return slices.ContainsFunc(all, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
 }
 
-// newWorld reads the boxes and cuts the addresses of a family. tables are those
-// of boxes, in their order.
-func newWorld(v6 bool, boxes []Box, tables []*nft.Table, in *intents) (*world, error) {
+// newWorld cuts the addresses of a family by what the scans and the intents to
+// cut by tell apart: those of the boxes themselves, and of others that they are
+// compared with.
+func newWorld(v6 bool, boxes []Box, sc *scanner, scans []scanned, in *intents, cutBy []scanned, cutFor []*intents) (*world, error) {
 	w := &world{v6: v6}
+	f := 0
+	if v6 {
+		f = 1
+	}
+	seen := map[*shape]bool{}
+	used := map[int]bool{}
+	var services []nft.Match
+	var global [][]netip.Prefix
+	var ports []inventory.PortRange
+	for _, x := range cutFor {
+		global, ports = append(global, x.sets()...), append(ports, x.ports...)
+	}
+	for _, s := range cutBy {
+		if seen[s.shape] {
+			continue
+		}
+		seen[s.shape] = true
+		services = append(services, s.shape.services...)
+		for _, n := range s.shape.lists[f] {
+			if !used[n] {
+				used[n] = true
+				global = append(global, sc.lists.all[n])
+			}
+		}
+	}
 	var err error
-	if w.s, err = cut(v6, tables, in.ports); err != nil {
+	if w.s, err = cut(v6, services, ports); err != nil {
 		return nil, err
 	}
-	var global [][]netip.Prefix
-	local := make([][][]netip.Prefix, len(boxes))
-	for i, b := range boxes {
-		own := slices.Concat(b.Own, b.inside())
-		prefixes(tables[i], func(all []netip.Prefix) {
-			var mine, others []netip.Prefix // two sets: who is in one of them is in the list
-			for _, p := range all {
-				switch {
-				case p.Addr().Is6() != v6:
-				case within(p, own):
-					mine = append(mine, p)
-				default:
-					others = append(others, p)
-				}
-			}
-			local[i], global = append(local[i], mine), append(global, others)
-		})
-	}
-	global = append(global, in.sets()...)
 	w.space = newSpace(v6, global)
 	owners, err := newOwners(v6, boxes)
 	if err != nil {
@@ -164,16 +208,44 @@ func newWorld(v6 bool, boxes []Box, tables []*nft.Table, in *intents) (*world, e
 	}
 	var reps []*rep
 	w.classOf, reps = w.makeClasses(owners, in)
+	kinds := map[string]int{}
 	for i, b := range boxes {
-		x := &box{Box: b, table: tables[i], match: newMatcher(tables[i], w.s)}
-		w.makePieces(x, local[i], in)
-		for _, r := range reps {
-			x.remote = append(x.remote, r.outside(i))
+		x := &box{Box: b, table: scans[i].table}
+		w.makePieces(x, scans[i].local[f], scans[i].reps[f], in)
+		key := fmt.Appendln(nil, scans[i].shape.n)
+		for _, p := range x.own {
+			key = fmt.Appendln(key, p.part, p.class, p.target.segment, p.target.apps, p.target.ours, p.port != "")
 		}
-		x.tunnel, x.uplink, x.circuit = kindsOf(tables[i], b.Tunnels), kindsOf(tables[i], b.Uplinks), kindsOf(tables[i], b.Circuits)
+		for _, r := range reps {
+			a := r.outside(i)
+			x.remote = append(x.remote, a)
+			key = append(key, flag(a.IsValid()))
+		}
+		n, ok := kinds[string(key)]
+		if !ok {
+			n = len(kinds)
+			kinds[string(key)] = n
+		}
+		x.kind = n
 		w.boxes = append(w.boxes, x)
 	}
 	return w, nil
+}
+
+// load makes the box ready to be judged by itself: only a few are.
+func (w *world) load(x *box) error {
+	if x.match != nil {
+		return nil
+	}
+	if x.table == nil {
+		var err error
+		if x.table, err = x.filter(); err != nil {
+			return fmt.Errorf("device %s: %w", x.Device, err)
+		}
+	}
+	x.match = newMatcher(x.table, w.s)
+	x.tunnel, x.uplink, x.circuit = kindsOf(x.table, x.Tunnels), kindsOf(x.table, x.Uplinks), kindsOf(x.table, x.Circuits)
+	return nil
 }
 
 // owners says which box an address lives behind.

@@ -194,7 +194,7 @@ func (s *story) pushAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.report.expect(len(plan.Devices) >= len(s.devices), "the plan touches %d devices, want %d", len(plan.Devices), len(s.devices))
+	s.report.expect(len(plan.Changes) >= len(s.devices), "the plan touches %d devices, want %d", len(plan.Changes), len(s.devices))
 	if _, err := s.engineer.Approve(ctx, rev.Number, approval(rev.Hash)); err == nil {
 		s.report.expect(false, "the author could approve the own revision")
 	}

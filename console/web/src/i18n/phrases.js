@@ -35,6 +35,20 @@ const terms = {
 const term = (w) => terms[w] ?? w.replace(/^at most (\d+) s old$/, 'không cũ hơn $1 giây');
 
 const sentences = [
+  [/^segment (\S+) must not open (.*) to (.*)$/, (s, x, to) => `phân vùng ${s} không được mở ${x} đến ${to}`],
+  [/^nothing outside of the sites may open (.*) to (.*)$/, (x, to) => `bên ngoài các điểm không được mở ${x} đến ${to}`],
+  [/^a forged source in segment (\S+) must not pass$/, (s) => `nguồn giả trong phân vùng ${s} không được đi qua`],
+  [/^permit (\S+): segment (\S+) must be able to open (.*) to (.*)$/, (p, s, x, to) => `quyền ${p}: phân vùng ${s} phải mở được ${x} đến ${to}`],
+  [/^permit (\S+): (.*) must come back to (.*)$/, (p, x, to) => `quyền ${p}: ${x} phải về được ${to}`],
+  [/^permit (\S+): site (\S+) must reach (.*) when (.*)$/, (p, s, to, f) => `quyền ${p}: điểm ${s} phải đến được ${to} khi ${phrase(f)}`],
+  [/^hub (\S+) is down$/, (h) => `trung tâm ${h} ngừng`],
+  [/^district (.*) is without power$/, (d) => `quận ${d} mất điện`],
+  [/^carrier (\S+) is down$/, (c) => `nhà mạng ${c} ngừng`],
+  [/^every (\S+) circuit is down$/, (k) => `mọi đường ${k} ngừng`],
+  [/^everything$/, () => 'mọi nơi'],
+  [/^some of the other sites$/, () => 'một số điểm khác'],
+  [/^site (\S+)$/, (s) => `điểm ${s}`],
+  [/^all is well$/, () => 'mạng bình thường'],
   [/^a hub fails; (\d+) sites depend on it$/, (n) => `một trung tâm mất kết nối, ${n} điểm phụ thuộc vào nó`],
   [/^(\d+) of (\d+) sites have no way out left$/, (n, m) => `${n} trên ${m} điểm không còn đường ra nào`],
   [/^(\d+) sites are affected$/, (n) => `${n} điểm bị ảnh hưởng`],

@@ -1,0 +1,186 @@
+package proof
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wardnet/wardnet/inventory"
+)
+
+// Side is a city: what it wants and what its boxes would run.
+type Side struct {
+	Inventory inventory.Inventory
+	Boxes     []Box
+}
+
+// Prover proves revisions. It remembers what it has read of each box, so that a
+// change at one site costs the reading of that site and of its hubs; what it says
+// is the same as if it had read everything anew. The zero value is ready.
+type Prover struct {
+	mu    sync.Mutex // guards all below; one proof at a time
+	sc    *scanner
+	known map[inventory.DeviceID]cached
+}
+
+// cached is what was read of a box, and of what.
+type cached struct {
+	key string
+	scanned
+}
+
+// most lists that nobody needs any more are kept until there are so many.
+const staleLists = 4096
+
+// scan reads the boxes of a side that have changed; p.mu is held.
+func (p *Prover) scan(in *intents, boxes []Box, keep bool) ([]scanned, error) {
+	if p.sc == nil || len(p.sc.lists.all) > staleLists+4*len(boxes) {
+		p.sc, p.known = newScanner(), map[inventory.DeviceID]cached{}
+	}
+	out := make([]scanned, len(boxes))
+	errs := make([]error, len(boxes))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	keys := make([]string, len(boxes))
+	for i := range boxes {
+		b := &boxes[i]
+		keys[i] = in.key(b)
+		if known, ok := p.known[b.Device]; ok && b.Key != "" && known.key == keys[i] {
+			out[i] = known.scanned
+			continue
+		}
+		g.Go(func() error {
+			if out[i], errs[i] = p.sc.one(b, in); errs[i] != nil {
+				errs[i] = fmt.Errorf("%w: device %s: %w", inventory.ErrInvalid, b.Device, errs[i])
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	if err := errors.Join(errs...); err != nil || !keep {
+		return out, err
+	}
+	fresh := make(map[inventory.DeviceID]cached, len(boxes))
+	for i, b := range boxes {
+		fresh[b.Device] = cached{keys[i], out[i]}
+	}
+	p.known = fresh
+	return out, nil
+}
+
+// key is all that the reading of a box depends on.
+func (x *intents) key(b *Box) string {
+	return fmt.Sprint(b.Key, x.digest, x.zones[b.Site])
+}
+
+// Prove proves that no packet opens a flow that the inventory's permits do not
+// name, in any state, and that what they name does pass, in the states that they
+// must survive. The error lists what the proof does not understand: then nothing
+// is proven.
+func (p *Prover) Prove(side Side) (Result, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	begin := time.Now()
+	in, err := newIntents(side.Inventory)
+	if err != nil {
+		return Result{}, err
+	}
+	scans, err := p.scan(in, side.Boxes, true)
+	if err != nil {
+		return Result{}, err
+	}
+	routes, fails := newRoutes(side.Inventory, side.Boxes, scans), failures(side.Inventory, side.Boxes)
+	var g errgroup.Group // the families have nothing in common
+	results := make([]Result, 2)
+	for i, v6 := range []bool{false, true} {
+		g.Go(func() error {
+			w, err := newWorld(v6, side.Boxes, p.sc, scans, in, scans, []*intents{in})
+			if err != nil {
+				return err
+			}
+			one := prover{world: w, in: in, result: &results[i]}
+			if err := one.all(); err != nil {
+				return err
+			}
+			two := reacher{prover: &one, routes: routes, failures: fails}
+			return two.all(side.Inventory)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
+	}
+	r := Result{Intents: len(side.Inventory.Permits), States: len(fails), Counterexamples: routes.faults}
+	for _, x := range results {
+		r.Pairs, r.Shared, r.Reached = r.Pairs+x.Pairs, r.Shared+x.Shared, r.Reached+x.Reached
+		r.Counterexamples, r.Unreached, r.Risks = append(r.Counterexamples, x.Counterexamples...), append(r.Unreached, x.Unreached...), append(r.Risks, x.Risks...)
+	}
+	r.Holds = len(r.Counterexamples) == 0 && len(r.Unreached) == 0
+	r.Took = time.Since(begin)
+	return r, nil
+}
+
+// Compare says for all packets that may open a flow what passes after a change
+// and did not before, and the other way round.
+func (p *Prover) Compare(before, after Side) (Difference, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var d Difference
+	sides := []Side{before, after}
+	var ins [2]*intents
+	var scans [2][]scanned
+	for i := len(sides) - 1; i >= 0; i-- { // what is remembered is most like what comes after
+		var err error
+		if ins[i], err = newIntents(sides[i].Inventory); err != nil {
+			return d, err
+		}
+		if scans[i], err = p.scan(ins[i], sides[i].Boxes, i == 1); err != nil {
+			return d, err
+		}
+	}
+	share(sides, &scans)
+	var g errgroup.Group
+	parts := make([]*comparison, 2)
+	for f, v6 := range []bool{false, true} {
+		g.Go(func() error {
+			c := &comparison{all: [2]map[string]*tally{{}, {}}}
+			parts[f] = c
+			for i, s := range sides {
+				w, err := newWorld(v6, s.Boxes, p.sc, scans[i], ins[i], slices.Concat(scans[0], scans[1]), ins[:])
+				if err != nil {
+					return err
+				}
+				c.sides[i] = &prover{world: w, in: ins[i], result: &Result{}}
+				if c.sides[i].may, err = w.matrices(question{bound: atMost, some: w.s.news}); err != nil {
+					return err
+				}
+			}
+			c.run()
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return d, fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
+	}
+	for _, c := range parts {
+		d.Allows, d.Denies = append(d.Allows, c.list(0)...), append(d.Denies, c.list(1)...)
+	}
+	return d, nil
+}
+
+// digestOf is what the reading of every box depends on.
+func digestOf(inv inventory.Inventory) string {
+	var b strings.Builder
+	for _, p := range inv.Pools {
+		fmt.Fprintln(&b, p.Prefix)
+	}
+	for _, a := range inv.Applications {
+		fmt.Fprintln(&b, a.ID, a.Prefixes)
+	}
+	return b.String()
+}

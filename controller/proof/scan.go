@@ -1,0 +1,327 @@
+package proof
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/wardnet/wardnet/controller/proof/frr"
+	"github.com/wardnet/wardnet/controller/proof/nft"
+	"github.com/wardnet/wardnet/inventory"
+)
+
+// shape is a filter with a box's own addresses and interfaces written as the
+// place they have at the box, and lists of other addresses as numbers. Boxes of
+// one shape differ in nothing else: a city has a handful of shapes, and a
+// thousand sites of one kind cost no more to judge than one.
+type shape struct {
+	n        int
+	lists    [2][]int    // of other addresses that its rules name, by family
+	services []nft.Match // ports and types that its rules name
+}
+
+// scanned is what the proof keeps of one box's filter.
+type scanned struct {
+	shape *shape
+	local [2][][]netip.Prefix // lists of own addresses that the rules name, by family
+	reps  [2][]netip.Addr     // where the shape begins another of the box's own addresses
+	table *nft.Table          // nil: read it again where it is needed
+
+	routing *frr.Router
+	allowed map[string][]netip.Prefix
+}
+
+// lists numbers lists of prefixes by their content.
+type lists struct {
+	at  map[string]int
+	all [][]netip.Prefix
+}
+
+func (l *lists) number(all []netip.Prefix, v6 bool) int {
+	key := keyOf(v6, all)
+	n, ok := l.at[key]
+	if !ok {
+		n = len(l.all)
+		l.at[key], l.all = n, append(l.all, slices.Clone(all))
+	}
+	return n
+}
+
+// scanner reads filters and keeps what is new in them.
+type scanner struct {
+	mu     sync.Mutex // guards all below
+	shapes map[string]*shape
+	lists  lists
+}
+
+func newScanner() *scanner {
+	return &scanner{shapes: map[string]*shape{}, lists: lists{at: map[string]int{}}}
+}
+
+// filter renders and reads the box's filter.
+func (b *Box) filter() (*nft.Table, error) {
+	a, err := b.Render()
+	if err != nil {
+		return nil, err
+	}
+	return readFilter(a.Filter)
+}
+
+func readFilter(text string) (*nft.Table, error) {
+	t, err := nft.Read(text)
+	if err != nil {
+		return nil, err
+	}
+	if line, text := plainNAT(t); line > 0 {
+		return nil, &nft.Error{Line: line, Text: text, Why: "a translation that looks at more than interfaces and addresses"}
+	}
+	return t, nil
+}
+
+// one reads one box.
+func (s *scanner) one(b *Box, in *intents) (scanned, error) {
+	a, err := b.Render()
+	if err != nil {
+		return scanned{}, err
+	}
+	t, err := readFilter(a.Filter)
+	routing, bad := frr.Read(a.Routing)
+	if err := errors.Join(err, bad); err != nil {
+		return scanned{}, err
+	}
+	w := newWriter(b, t, in)
+	w.write()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var numbers [2][]int
+	for f, all := range w.others {
+		for _, one := range all {
+			n := s.lists.number(one, f == 1)
+			numbers[f] = append(numbers[f], n)
+			w.out = binary.AppendUvarint(w.out, uint64(n))
+		}
+	}
+	key := string(w.out)
+	x := s.shapes[key]
+	if x == nil {
+		x = &shape{n: len(s.shapes), lists: numbers, services: w.services}
+		s.shapes[key] = x
+		return scanned{x, w.local, w.reps, t, routing, a.Allowed}, nil
+	}
+	return scanned{x, w.local, w.reps, nil, routing, a.Allowed}, nil
+}
+
+// writer writes the shape of one filter.
+type writer struct {
+	*Box
+	table  *nft.Table
+	out    []byte
+	ports  []string
+	reps   [2][]netip.Addr // of the box's own addresses, by family
+	local  [2][][]netip.Prefix
+	others [2][][]netip.Prefix
+	known  map[*netip.Prefix][]byte // what was written of a list
+	chains map[string]int
+	maps   bool
+	own    []netip.Prefix
+
+	services []nft.Match
+}
+
+func newWriter(b *Box, t *nft.Table, in *intents) *writer {
+	own := slices.Concat(b.Own, b.inside())
+	w := &writer{Box: b, table: t, own: own, known: map[*netip.Prefix][]byte{}, chains: map[string]int{}}
+	prefixes(t, func(all []netip.Prefix) {
+		for f, v6 := range []bool{false, true} {
+			var mine []netip.Prefix
+			for _, p := range all {
+				if p.Addr().Is6() == v6 && within(p, own) {
+					mine = append(mine, p)
+				}
+			}
+			if len(mine) > 0 {
+				w.local[f] = append(w.local[f], mine)
+			}
+		}
+	})
+	for f, v6 := range []bool{false, true} {
+		mine := newSpace(v6, append(slices.Clone(w.local[f]), in.blocks(b.Site)...))
+		for k, all := range [][]netip.Prefix{b.Own, b.inside()} {
+			for _, p := range all {
+				if p.Addr().Is6() != v6 {
+					continue
+				}
+				for a, last := spanOf(p).from, spanOf(p).to; ; {
+					w.reps[f] = append(w.reps[f], a)
+					to := in.at(b.Site, a)
+					w.text(f, k, to.segment, to.apps, to.ours)
+					end := mine.end(mine.at(a))
+					if !end.IsValid() || !end.Less(last) {
+						break
+					}
+					a = end.Next()
+				}
+			}
+		}
+	}
+	return w
+}
+
+func (w *writer) text(all ...any) { w.out = fmt.Appendln(w.out, all...) }
+
+// write writes all that judges what passes through the box.
+func (w *writer) write() {
+	for _, kind := range w.kinds() {
+		w.ports = append(w.ports, w.Segments[kind])
+		w.text("segment", kind)
+	}
+	for _, names := range [][]string{w.Tunnels, w.Uplinks, w.Circuits} {
+		kinds := kindsOf(w.table, names)
+		w.ports = append(w.ports, kinds...)
+		w.text("ports", len(kinds))
+	}
+	w.text("hub", w.Hub)
+	for _, hook := range []nft.Hook{nft.Prerouting, nft.Forward, nft.Postrouting} {
+		for _, c := range w.table.Base(hook) {
+			if !marksOnly(c) {
+				w.text("base", hook, c.Type, c.Priority, c.Drop)
+				w.chain(c)
+			}
+		}
+	}
+	if w.maps { // the addresses that it makes are the box's own
+		w.text("device", w.Device)
+	}
+}
+
+// chain writes the rules of a chain, and those of a chain that it leads to where
+// that comes first.
+func (w *writer) chain(c *nft.Chain) {
+	if n, ok := w.chains[c.Name]; ok {
+		w.out = binary.AppendUvarint(append(w.out, '@'), uint64(n))
+		return
+	}
+	w.chains[c.Name] = len(w.chains)
+	w.out = append(w.out, '{')
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		w.maps = w.maps || len(r.Map) > 0
+		if r.Verdict == nft.Continue {
+			continue
+		}
+		w.out = append(w.out, r.Verdict[0], r.Verdict[1])
+		for _, m := range r.Matches {
+			w.match(m)
+		}
+		for _, x := range r.Map {
+			w.list([]netip.Prefix{x.From}, x.From.Addr().Is6())
+			w.list([]netip.Prefix{x.To}, x.To.Addr().Is6())
+		}
+		if to := w.table.Chain(r.To); to != nil {
+			w.chain(to)
+		}
+		w.out = append(w.out, ';')
+	}
+	w.out = append(w.out, '}')
+}
+
+// match writes what a condition says about each own address and each interface;
+// of other addresses the number of their list comes later, in the same order.
+func (w *writer) match(m nft.Match) {
+	switch m := m.(type) {
+	case nft.Interface:
+		w.out = append(w.out, 'i', flag(m.Out))
+		w.out = bitmap(w.out, len(w.ports), func(i int) bool { return m.Names[w.ports[i]] != m.Not })
+	case nft.Address:
+		w.out = append(w.out, 'a', flag(m.Dst), flag(m.Not), flag(m.V6))
+		w.list(m.Prefixes, m.V6)
+	case nft.Pair: // see matcher.matches: the interface stands for all tunnels
+		var ends []netip.Prefix
+		for e := range m.Ends {
+			ends = append(ends, netip.PrefixFrom(e.Addr, e.Addr.BitLen()))
+		}
+		w.out = append(w.out, 'p')
+		w.list(ends, false)
+	case nft.Port:
+		w.services = append(w.services, m)
+		w.out = append(w.out, 'o', m.Proto, flag(m.Dst))
+		for _, r := range m.Ranges {
+			w.out = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(w.out, r.From), r.To)
+		}
+	case nft.ICMPType:
+		w.services = append(w.services, m)
+		w.out = append(append(w.out, 't', flag(m.V6)), m.Types...)
+	default:
+		w.out = fmt.Appendf(w.out, "%T%v", m, m)
+	}
+}
+
+// list writes which own addresses are in a list of prefixes, and the place of
+// its others. Rules that name a set share its list.
+func (w *writer) list(all []netip.Prefix, v6 bool) {
+	if len(all) > 0 {
+		if known, ok := w.known[&all[0]]; ok {
+			w.out = append(w.out, known...)
+			return
+		}
+	}
+	f := 0
+	if v6 {
+		f = 1
+	}
+	var mine, others []netip.Prefix
+	for _, p := range all {
+		if within(p, w.own) {
+			mine = append(mine, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	out := bitmap(nil, len(w.reps[f]), func(i int) bool {
+		return slices.ContainsFunc(mine, func(p netip.Prefix) bool { return p.Contains(w.reps[f][i]) })
+	})
+	if len(others) > 0 {
+		w.others[f] = append(w.others[f], others)
+		out = binary.AppendUvarint(out, uint64(len(w.others[f])))
+	} else {
+		out = append(out, 0)
+	}
+	if len(all) > 0 {
+		w.known[&all[0]] = out
+	}
+	w.out = append(w.out, out...)
+}
+
+// kinds are the box's segments, sorted.
+func (b *Box) kinds() []inventory.SegmentKind {
+	out := make([]inventory.SegmentKind, 0, len(b.Segments))
+	for kind := range b.Segments {
+		out = append(out, kind)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func flag(b bool) byte {
+	if b {
+		return '1'
+	}
+	return '0'
+}
+
+// bitmap appends n bits to out, in whole bytes.
+func bitmap(out []byte, n int, is func(i int) bool) []byte {
+	var b byte
+	for i := range n {
+		if is(i) {
+			b |= 1 << (i % 8)
+		}
+		if i%8 == 7 || i == n-1 {
+			out, b = append(out, b), 0
+		}
+	}
+	return out
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// partC is the controller: so far its plans and proofs.
+var partC = []check{
+	{"proof-kernel", "the filters' model and the kernel agree about every packet", labTests("./controller/proof/nft", ".")},
+	{"proof-packets", "towns damaged at random: where the proof holds, single packets do as the inventory says; every counterexample is a packet", controllerTests("TestProof|TestTown", "-towns=300")},
+	{"proof-incremental", "what is remembered changes nothing in what is proven", controllerTests("TestIncremental", "-rapid.checks=100")},
+	{"plan-city", "compile, render, read, prove and compare 208 sites under 3 s", planBench("sites=206/first", 3, 0)},
+	{"plan-city-one-site", "after a change at one site under 200 ms", planBench("sites=206/one-site", 0.2, 0)},
+	{"plan-nation", "the same of 3,321 sites under 20 s and 1 GB", planBench("sites=3321/first", 20, 1000)},
+	{"plan-nation-one-site", "after a change at one site under 1 s", planBench("sites=3321/one-site", 1, 0)},
+}
+
+func controllerTests(pattern string, flags ...string) func(context.Context, *env) (string, error) {
+	return func(ctx context.Context, e *env) (string, error) {
+		return e.tests(ctx, pattern, append([]string{"./controller"}, flags...)...)
+	}
+}
+
+// planBench runs one benchmark of plans and holds it to seconds and, where
+// given, to megabytes of heap.
+func planBench(name string, seconds, megabytes float64) func(context.Context, *env) (string, error) {
+	return func(ctx context.Context, e *env) (string, error) {
+		r, err := e.command(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkPlan$/"+strings.ReplaceAll(name, "/", "$/^")+"$", "-benchtime", "3x", "./controller")
+		if err != nil {
+			return "", err
+		}
+		got := map[string]float64{}
+		for line := range strings.SplitSeq(r.out, "\n") {
+			if f := strings.Fields(line); strings.HasPrefix(line, "Benchmark") && len(f) > 3 {
+				for i := 2; i+1 < len(f); i += 2 {
+					if got[f[i+1]], err = strconv.ParseFloat(f[i], 64); err != nil {
+						return "", fmt.Errorf("benchmark line %q: %w", line, err)
+					}
+				}
+			}
+		}
+		took := got["ns/op"] / 1e9
+		figure := fmt.Sprintf("%.3f s", took)
+		if megabytes > 0 {
+			figure += fmt.Sprintf(", heap at most %.0f MB", got["MB"])
+		}
+		switch {
+		case r.code != 0 || took <= 0:
+			return figure, fmt.Errorf("exit %d: %s", r.code, tail(r.out+r.errOut, 2000))
+		case took >= seconds || megabytes > 0 && (got["MB"] <= 0 || got["MB"] >= megabytes):
+			return figure, fmt.Errorf("%s is not under %g s and, where asked, %g MB", figure, seconds, megabytes)
+		}
+		return figure, nil
+	}
+}
