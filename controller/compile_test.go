@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -24,7 +23,12 @@ import (
 
 // revisionOf wraps an inventory as revision n.
 func revisionOf(n intent.Number, inv inventory.Inventory) intent.Revision {
-	return intent.Revision{Number: n, Org: inv.Org, Author: "lan", Content: inv, Hash: fmt.Sprintf("%064x", n)}
+	r := intent.Revision{Number: n, Org: inv.Org, Author: "lan", Content: inv}
+	var err error
+	if r.Hash, err = intent.ContentHash(r); err != nil {
+		panic(err)
+	}
+	return r
 }
 
 // city is read once; town and others clone what they change.

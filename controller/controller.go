@@ -22,7 +22,7 @@ import (
 )
 
 // Deps are what a Controller cannot work without. All are required but Audit,
-// Keys, Reached, Reg and Waivers.
+// Keys, Prover, Reached, Reg and Waivers.
 type Deps struct {
 	Store     Store
 	Revisions Revisions
@@ -49,8 +49,10 @@ type Deps struct {
 	// every pass that pushes or finds it in force; step is [StepPush] or
 	// [StepConfirm], err why it got no further. It must be quick.
 	Reached func(ctx context.Context, id inventory.DeviceID, step string, err error)
-	Log     *slog.Logger
-	Reg     prometheus.Registerer // nil: metrics work, nobody collects them
+	// Prover proves revisions; nil: one of its own.
+	Prover *proof.Prover
+	Log    *slog.Logger
+	Reg    prometheus.Registerer // nil: metrics work, nobody collects them
 }
 
 // Config holds the knobs; zero means default.
@@ -125,9 +127,7 @@ type Controller struct {
 	subs     map[int]func(Event)
 	nextSub  int
 
-	proving sync.Mutex // one proof at a time; guards proofs; nothing is taken under it
-	proofs  map[intent.Number]Proof
-	prover  proof.Prover
+	prover *proof.Prover
 
 	commands sync.Mutex // one rollout command or step at a time; taken first
 	loaded   bool       // guarded by commands
@@ -148,13 +148,16 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	if deps.Audit == nil {
 		deps.Audit = func(context.Context, string, string, string) {}
 	}
+	if deps.Prover == nil {
+		deps.Prover = &proof.Prover{}
+	}
 	if deps.Reached == nil {
 		deps.Reached = func(context.Context, inventory.DeviceID, string, error) {}
 	}
 	return &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
 		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: make(chan struct{}, cfg.Parallel),
-		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{}, proofs: map[intent.Number]Proof{},
+		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{}, prover: deps.Prover,
 		subs: map[int]func(Event){},
 	}, nil
 }

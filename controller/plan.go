@@ -93,7 +93,7 @@ func MakePlan(inForce map[inventory.DeviceID]Want, to *Compiled) Plan {
 			p.Counts[None]++
 			continue
 		default:
-			d.fill(have.Config, had, want.Config)
+			d.fill(have, had, want)
 		}
 		p.Counts[d.Action]++
 		touched[d.Site] = true
@@ -121,8 +121,8 @@ func MakePlan(inForce map[inventory.DeviceID]Want, to *Compiled) Plan {
 }
 
 // fill explains a device that is pushed.
-func (d *DevicePlan) fill(have edge.Config, had bool, want edge.Config) {
-	change := edge.Diff(have, want)
+func (d *DevicePlan) fill(have Want, had bool, want Want) {
+	change := edge.Diff(have.Config, want.Config)
 	for _, op := range change {
 		d.Changes = append(d.Changes, op.String())
 	}
@@ -131,10 +131,10 @@ func (d *DevicePlan) fill(have edge.Config, had bool, want edge.Config) {
 		d.Reasons = []string{"first configuration"}
 		return
 	}
-	if want.Role == inventory.RoleHub {
-		both := keepOld(want, have).Hash()
-		d.Late = both == have.Hash()
-		d.Staged = !d.Late && both != want.Hash()
+	if want.Config.Role == inventory.RoleHub {
+		both := keepOld(want.Config, have.Config).Hash()
+		d.Late = both == have.Hash
+		d.Staged = !d.Late && both != want.Hash
 	}
 	d.Flaps = change.Flaps()
 	d.Reasons = []string{change.Summary()}

@@ -110,7 +110,7 @@ func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{206, 3321} {
 		inv := nation(b, n)
 		plan := func(p *proof.Prover, number intent.Number, inv inventory.Inventory, before *Compiled) *Compiled {
-			to, err := CompileAll(revisionOf(number, inv))
+			to, err := CompileAll(intent.Revision{Number: number, Org: inv.Org, Author: "lan", Content: inv, Hash: fmt.Sprint(number)})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -23,15 +23,10 @@ type Proof struct {
 }
 
 // proven returns the proof of a compiled revision. Revisions never change, so it
-// is made once for each; the last few are kept.
+// is made once for each; the last few are remembered.
 func (c *Controller) proven(to *Compiled) Proof {
-	c.proving.Lock()
-	defer c.proving.Unlock()
-	if p, ok := c.proofs[to.Revision]; ok {
-		return p
-	}
 	start := time.Now()
-	r, err := prove(&c.prover, to)
+	r, err := prove(c.prover, to)
 	p, outcome := Proof{Result: r}, proofHolds
 	switch {
 	case err != nil:
@@ -41,10 +36,6 @@ func (c *Controller) proven(to *Compiled) Proof {
 	}
 	c.metrics.proofs.WithLabelValues(outcome).Inc()
 	c.metrics.proof.Observe(time.Since(start).Seconds())
-	if len(c.proofs) >= keptProofs {
-		delete(c.proofs, slices.Min(slices.Collect(maps.Keys(c.proofs))))
-	}
-	c.proofs[to.Revision] = p
 	return p
 }
 
@@ -70,9 +61,6 @@ func (c *Controller) compare(ctx context.Context, p *Plan) error {
 	return err
 }
 
-// keptProofs is how many proofs are remembered.
-const keptProofs = 8
-
 // Prove renders what every device of c would run, with every runtime set at its
 // maximum, and proves that it lets nothing pass that the permits do not name.
 func Prove(c *Compiled) (proof.Result, error) {
@@ -81,7 +69,7 @@ func Prove(c *Compiled) (proof.Result, error) {
 }
 
 func prove(p *proof.Prover, c *Compiled) (proof.Result, error) {
-	r, err := p.Prove(proof.Side{Inventory: *c.Content, Boxes: proofBoxes(c.Devices)})
+	r, err := p.Prove(proof.Side{Key: c.Hash, Inventory: *c.Content, Boxes: proofBoxes(c.Devices)})
 	if err != nil {
 		return r, fmt.Errorf("prove revision %d: %w", c.Revision, err)
 	}

@@ -38,6 +38,11 @@ func TestTownIsProven(t *testing.T) {
 				t.Logf("  %s %s line %d: %s", s.Device, s.Part, s.Line, s.Text)
 			}
 		}
+		for _, x := range r.Risks {
+			if x.Failure == "" || x.From == "" || len(x.Sites) == 0 {
+				t.Errorf("%s: %+v", name, x)
+			}
+		}
 		if !r.Holds || r.Pairs == 0 || r.Shared == 0 || r.Reached == 0 || r.States < 4 {
 			t.Errorf("%s: %+v", name, r)
 		}
@@ -168,6 +173,26 @@ func TestProofFindsWhatIsCutOff(t *testing.T) {
 		if r.Holds || !found || len(r.Counterexamples) > 0 {
 			t.Errorf("%s: holds %v; passes %v; cut off %v", name, r.Holds, r.Counterexamples, r.Unreached)
 		}
+	}
+}
+
+// Sites with one circuit are cut off by what takes it: that is told, and is no
+// fault of the revision. Each risk names who is cut off from what.
+func TestProofListsAcceptedRisks(t *testing.T) {
+	r, err := Prove(mustCompile(t, 1, city()))
+	if err != nil || !r.Holds {
+		t.Fatal(err, r.Counterexamples, r.Unreached)
+	}
+	seen := map[string]bool{}
+	for _, x := range r.Risks {
+		key := x.Failure + " " + x.From
+		if x.Failure == "" || x.From == "" || len(x.Sites) == 0 || seen[key] || slices.ContainsFunc(x.Sites, func(s inventory.SiteID) bool { return strings.HasPrefix(string(s), "hub-") }) {
+			t.Errorf("%+v", x)
+		}
+		seen[key] = true
+	}
+	if !seen["carrier vnpt is down everything"] {
+		t.Errorf("the sites that have vnpt alone are not named: %v", r.Risks)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/fake"
 	"github.com/wardnet/wardnet/inventory"
@@ -30,6 +31,9 @@ var signer = sync.OnceValue(func() *ecdsa.PrivateKey {
 	}
 	return k
 })
+
+// provers is shared by all controllers: the same towns are proven again and again.
+var provers proof.Prover
 
 // world is what outlives a controller: the devices, the store, the revisions.
 type world struct {
@@ -104,7 +108,7 @@ func (w *world) start(cfg Config) *life {
 			defer w.mu.Unlock()
 			w.audited = append(w.audited, what)
 		},
-		Log: slog.New(slog.DiscardHandler),
+		Prover: &provers, Log: slog.New(slog.DiscardHandler),
 	}, cfg)
 	if err != nil {
 		w.t.Fatal(err)

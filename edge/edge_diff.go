@@ -260,13 +260,21 @@ func differences(have, want any) (reason string, changed []string) {
 // setDifference names what goes and what comes; a few, then a number.
 func setDifference(have, want []string) string {
 	var parts []string
+	lacks := func(all []string) func(string) bool { // a hub's lists have thousands
+		in := make(map[string]bool, len(all))
+		for _, e := range all {
+			in[e] = true
+		}
+		return func(e string) bool { return !in[e] }
+	}
+	gone, added := lacks(want), lacks(have)
 	for _, e := range have {
-		if !slices.Contains(want, e) {
+		if gone(e) {
 			parts = append(parts, "−"+e)
 		}
 	}
 	for _, e := range want {
-		if !slices.Contains(have, e) {
+		if added(e) {
 			parts = append(parts, "+"+e)
 		}
 	}

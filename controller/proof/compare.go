@@ -30,7 +30,7 @@ type Difference struct {
 }
 
 // share cuts the own addresses of a box that is on both sides alike.
-func share(sides []Side, scans *[2][]scanned) {
+func share(sides []Side, ins [2]*intents, scans *[2][]scanned) {
 	at := map[inventory.DeviceID]int{}
 	for i, b := range sides[0].Boxes {
 		at[b.Device] = i
@@ -41,9 +41,13 @@ func share(sides []Side, scans *[2][]scanned) {
 			continue
 		}
 		one, two := &scans[0][k], &scans[1][i]
-		for f := range one.local {
-			both := slices.Concat(one.local[f], two.local[f])
-			one.local[f], two.local[f] = both, both
+		for f, v6 := range []bool{false, true} {
+			if slices.EqualFunc(one.parts[f], two.parts[f], func(a, b part) bool { return a.span == b.span && a.legacy == b.legacy }) {
+				continue
+			}
+			both := slices.Concat(one.local[f], two.local[f], ins[0].blocks(b.Site), ins[1].blocks(b.Site))
+			one.parts[f], two.parts[f] = partsOf(&sides[0].Boxes[k], ins[0], both, v6), partsOf(&sides[1].Boxes[i], ins[1], both, v6)
+			one.alone, two.alone = true, true
 		}
 	}
 }

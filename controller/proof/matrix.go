@@ -79,96 +79,80 @@ type question struct {
 	answer bool // packets of flows that began the other way
 }
 
-// make computes what x lets pass of what is asked.
-func (w *world) make(x *box, q question) *matrix {
-	m := &matrix{}
-	n := len(w.classes)
+// compute finds what x lets pass of what is asked.
+func (w *world) compute(x *box, q question) *answer {
+	m := &answer{}
 	for _, kind := range x.kinds() {
 		port := x.Segments[kind]
-		for _, o := range w.origins(x, kind) {
-			s := x.source(o)
+		for _, o := range x.sources(kind) {
+			src := x.addr(o)
 			// Most sources are forged, and go nowhere.
-			early := place{in: port, src: s.addr, anyDst: true, stateful: !x.Hub, bound: atMost, answer: q.answer}
+			early := place{in: port, src: src, anyDst: true, stateful: !x.Hub, bound: atMost, answer: q.answer}
 			if x.match.pass(nft.Prerouting, early, q.some).empty() {
 				continue
 			}
-			out, up, net := row{origin: o, seen: -1}, row{origin: o, seen: -1}, row{origin: o, seen: -1}
-			for _, k := range []struct {
-				r     *row
-				ports []string
-			}{{&out, x.tunnel}, {&up, x.uplink}, {&net, x.circuit}} {
-				k.r.to = make([]set, n)
-				for g, dst := range x.remote {
-					for _, p := range k.ports {
-						if !dst.IsValid() {
-							continue
-						}
-						got, src, _ := x.step(port, p, s.addr, dst, q)
-						if !got.empty() {
-							k.r.seen = w.classOf[w.space.at(src)]
-						}
-						k.r.to[g] = k.r.to[g].or(got)
-					}
-				}
-			}
+			m.out = keep(m.out, x.way(o, port, x.tunnel, q))
+			m.up = keep(m.up, x.way(o, port, x.uplink, q))
+			m.net = keep(m.net, x.way(o, port, x.circuit, q))
 			for i, to := range x.own {
 				if to.port == "" {
 					continue
 				}
-				if got, _, _ := x.step(port, to.port, s.addr, to.rep, q); !got.empty() {
+				if got, _, _ := x.step(port, to.port, src, to.rep, q); !got.empty() {
 					m.local = append(m.local, local{o, i, got})
 				}
 			}
-			m.out, m.up, m.net = keep(m.out, out), keep(m.up, up), keep(m.net, net)
 		}
 	}
-	m.in, m.down = w.columns(x, x.tunnel, q), w.columns(x, x.uplink, q)
+	m.in, m.down = x.columns(x.tunnel, q), x.columns(x.uplink, q)
 	if x.Hub {
-		m.middle, m.rise, m.fall = w.through(x, x.tunnel, x.tunnel, q), w.through(x, x.tunnel, x.uplink, q), w.through(x, x.uplink, x.tunnel, q)
+		m.middle, m.rise, m.fall = x.through(x.tunnel, x.tunnel, q), x.through(x.tunnel, x.uplink, q), x.through(x.uplink, x.tunnel, q)
 	}
 	return m
 }
 
-// keep adds a row from which something passes.
-func keep(all []row, r row) []row {
-	for _, s := range r.to {
-		if !s.empty() {
-			return append(all, r)
+// way is what gets out from one source by ports of a kind.
+func (x *box) way(o origin, port string, ports []string, q question) way {
+	src := x.addr(o)
+	r := way{origin: o, self: true, to: make([]set, len(x.reps))}
+	for n, dst := range x.reps {
+		if !dst.IsValid() {
+			continue
 		}
+		for _, p := range ports {
+			got, seen, _ := x.step(port, p, src, dst, q)
+			if !got.empty() {
+				r.any, r.self, r.seen = true, seen == src, seen
+			}
+			r.to[n] = r.to[n].or(got)
+		}
+	}
+	return r
+}
+
+// keep adds a way by which something passes.
+func keep(all []way, r way) []way {
+	if r.any {
+		return append(all, r)
 	}
 	return all
 }
 
-// origins are all addresses that may come in by a segment's port, forged ones
-// too.
-func (w *world) origins(x *box, kind inventory.SegmentKind) []origin {
-	var out []origin
-	for i := range x.own {
-		out = append(out, origin{kind, i, -1})
-	}
-	for g, a := range x.remote {
-		if a.IsValid() {
-			out = append(out, origin{kind, -1, g})
-		}
-	}
-	return out
-}
-
-func (w *world) columns(x *box, ports []string, q question) []column {
+func (x *box) columns(ports []string, q question) []column {
 	var out []column
 	for i, to := range x.own {
 		if to.port == "" || to.class < 0 {
 			continue
 		}
-		c := column{piece: i, class: to.class, from: make([]set, len(w.classes))}
+		c := column{piece: i, from: make([]set, len(x.reps))}
 		found := false
-		for g, src := range x.remote {
+		for n, src := range x.reps {
+			if !src.IsValid() {
+				continue
+			}
 			for _, p := range ports {
-				if !src.IsValid() {
-					continue
-				}
 				got, _, _ := x.step(p, to.port, src, to.rep, q)
-				c.from[g] = c.from[g].or(got)
+				c.from[n] = c.from[n].or(got)
 				found = found || !got.empty()
 			}
 		}
@@ -179,18 +163,18 @@ func (w *world) columns(x *box, ports []string, q question) []column {
 	return out
 }
 
-func (w *world) through(x *box, in, out []string, q question) [][]set {
-	all := make([][]set, len(w.classes))
-	for g, src := range x.remote {
-		all[g] = make([]set, len(w.classes))
-		for k, dst := range x.remote {
+func (x *box) through(in, out []string, q question) [][]set {
+	all := make([][]set, len(x.reps))
+	for n, src := range x.reps {
+		all[n] = make([]set, len(x.reps))
+		for k, dst := range x.reps {
 			if !src.IsValid() || !dst.IsValid() {
 				continue
 			}
 			for _, i := range in {
 				for _, o := range out {
 					got, _, _ := x.step(i, o, src, dst, q)
-					all[g][k] = all[g][k].or(got)
+					all[n][k] = all[n][k].or(got)
 				}
 			}
 		}

@@ -66,8 +66,8 @@ func randomTable(t *rapid.T) *nft.Table {
 	return table
 }
 
-// named are the ports and types that a table's rules name.
-func named(t *nft.Table) []nft.Match {
+// conditions are the ports and types that a table's rules name.
+func conditions(t *nft.Table) []nft.Match {
 	var out []nft.Match
 	for _, c := range t.Chains {
 		for _, r := range c.Rules {
@@ -83,7 +83,7 @@ func named(t *nft.Table) []nft.Match {
 func TestBoundsHoldTheTruth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := randomTable(t)
-		s, err := cut(false, named(table), nil)
+		s, err := cut(false, conditions(table), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func TestAtomsPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := cut(false, named(table), nil)
+	s, err := cut(false, conditions(table), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

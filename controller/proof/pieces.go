@@ -1,60 +1,35 @@
 package proof
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/wardnet/wardnet/controller/proof/nft"
 )
 
-// makePieces cuts what lives behind a box by its own sets, by the space's and by
-// the intent's segments.
-func (w *world) makePieces(x *box, local [][]netip.Prefix, reps []netip.Addr, in *intents) {
-	mine := newSpace(w.v6, append(slices.Clone(local), in.blocks(x.Site)...))
-	known := map[string]bool{}
-	for k, all := range [][]netip.Prefix{x.Own, x.inside()} {
-		for _, p := range all {
-			if p.Addr().Is6() != w.v6 {
-				continue
+// makePieces cuts a box's own parts by the space's sets.
+func (w *world) makePieces(x *box, parts []part) {
+	type kind struct {
+		part, class int
+	}
+	known := map[kind]bool{}
+	for n, p := range parts {
+		for a := p.from; ; {
+			g := w.space.at(a)
+			y := piece{rep: a, part: n, class: w.classOf[g], span: g, target: p.target, port: x.Segments[p.target.segment]}
+			if p.legacy {
+				y.class = -1
 			}
-			s := spanOf(p)
-			for a := s.from; ; {
-				i, g := mine.at(a), w.space.at(a)
-				end := s.to
-				for _, e := range []netip.Addr{mine.end(i), w.space.end(g)} {
-					if e.IsValid() && e.Less(end) {
-						end = e
-					}
-				}
-				y := piece{rep: a, part: partOf(reps, p, a), class: w.classOf[g], target: in.at(x.Site, a)}
-				if k == 1 {
-					y.class, y.target = -1, x.legacyTarget(a)
-				}
-				y.port = x.Segments[y.target.segment]
-				key := fmt.Sprint(mine.held[i], y.part, y.class, y.target, y.port)
-				if !known[key] {
-					known[key] = true
-					x.own = append(x.own, y)
-				}
-				if end == s.to {
-					break
-				}
-				a = end.Next()
+			if k := (kind{n, y.class}); !known[k] {
+				known[k] = true
+				x.own = append(x.own, y)
 			}
+			end := w.space.end(g)
+			if !end.IsValid() || !end.Less(p.to) {
+				break
+			}
+			a = end.Next()
 		}
 	}
-}
-
-// partOf is the last of reps in p that is not above a.
-func partOf(reps []netip.Addr, p netip.Prefix, a netip.Addr) int {
-	best := -1
-	for n, r := range reps {
-		if p.Contains(r) && !a.Less(r) && (best < 0 || reps[best].Less(r)) {
-			best = n
-		}
-	}
-	return best
 }
 
 // kindsOf returns one of each kind of interfaces that the rules tell apart.

@@ -121,10 +121,11 @@ func (w *world) matrices(q question) ([]*matrix, error) {
 	for i, x := range w.boxes {
 		m := known[x.kind]
 		if m == nil {
-			if err := w.load(x); err != nil {
+			a, err := w.ask(x, q)
+			if err != nil {
 				return nil, err
 			}
-			m = w.make(x, q)
+			m = w.spread(x, a)
 			m.first = i
 			known[x.kind] = m
 		}

@@ -16,17 +16,22 @@ import (
 
 // Side is a city: what it wants and what its boxes would run.
 type Side struct {
+	// Key is the same for sides of the same content; empty: it is not known.
+	Key       string
 	Inventory inventory.Inventory
 	Boxes     []Box
 }
 
 // Prover proves revisions. It remembers what it has read of each box, so that a
 // change at one site costs the reading of that site and of its hubs; what it says
-// is the same as if it had read everything anew. The zero value is ready.
+// is the same as if it had read everything anew. Several controllers may share
+// one. The zero value is ready.
 type Prover struct {
 	mu    sync.Mutex // guards all below; one proof at a time
 	sc    *scanner
-	known map[inventory.DeviceID]cached
+	known map[inventory.DeviceID][]cached // the last ones of each, newest first
+	asked [2]map[string]*answer           // by family
+	done  map[string]Result               // by the key of a side
 }
 
 // cached is what was read of a box, and of what.
@@ -38,10 +43,11 @@ type cached struct {
 // most lists that nobody needs any more are kept until there are so many.
 const staleLists = 4096
 
-// scan reads the boxes of a side that have changed; p.mu is held.
-func (p *Prover) scan(in *intents, boxes []Box, keep bool) ([]scanned, error) {
+// scan reads the boxes of a side that have changed, and may forget those that are
+// not there; p.mu is held.
+func (p *Prover) scan(in *intents, boxes []Box, forget bool) ([]scanned, error) {
 	if p.sc == nil || len(p.sc.lists.all) > staleLists+4*len(boxes) {
-		p.sc, p.known = newScanner(), map[inventory.DeviceID]cached{}
+		p.sc, p.known, p.asked = newScanner(), map[inventory.DeviceID][]cached{}, [2]map[string]*answer{{}, {}}
 	}
 	out := make([]scanned, len(boxes))
 	errs := make([]error, len(boxes))
@@ -51,8 +57,8 @@ func (p *Prover) scan(in *intents, boxes []Box, keep bool) ([]scanned, error) {
 	for i := range boxes {
 		b := &boxes[i]
 		keys[i] = in.key(b)
-		if known, ok := p.known[b.Device]; ok && b.Key != "" && known.key == keys[i] {
-			out[i] = known.scanned
+		if n := slices.IndexFunc(p.known[b.Device], func(k cached) bool { return b.Key != "" && k.key == keys[i] }); n >= 0 {
+			out[i] = p.known[b.Device][n].scanned
 			continue
 		}
 		g.Go(func() error {
@@ -63,16 +69,40 @@ func (p *Prover) scan(in *intents, boxes []Box, keep bool) ([]scanned, error) {
 		})
 	}
 	_ = g.Wait() // the errors are in errs
-	if err := errors.Join(errs...); err != nil || !keep {
+	if err := errors.Join(errs...); err != nil {
 		return out, err
 	}
-	fresh := make(map[inventory.DeviceID]cached, len(boxes))
+	fresh := make(map[inventory.DeviceID][]cached, len(boxes))
 	for i, b := range boxes {
-		fresh[b.Device] = cached{keys[i], out[i]}
+		all := []cached{{keys[i], out[i]}}
+		for _, k := range p.known[b.Device] {
+			if k.key != keys[i] && len(all) < generations {
+				all = append(all, k)
+			}
+		}
+		fresh[b.Device] = all
+	}
+	if !forget {
+		for id, all := range p.known {
+			if fresh[id] == nil {
+				fresh[id] = all
+			}
+		}
 	}
 	p.known = fresh
+	for f := range p.asked {
+		if len(p.asked[f]) > mostAnswers {
+			p.asked[f] = map[string]*answer{}
+		}
+	}
 	return out, nil
 }
+
+const (
+	generations = 2    // of a box that are remembered: as it is, and as it shall be
+	mostAnswers = 4096 // that are remembered of a family
+	mostResults = 16   // that are remembered: revisions do not change
+)
 
 // key is all that the reading of a box depends on.
 func (x *intents) key(b *Box) string {
@@ -86,6 +116,9 @@ func (x *intents) key(b *Box) string {
 func (p *Prover) Prove(side Side) (Result, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if r, ok := p.done[side.Key]; ok && side.Key != "" {
+		return r, nil
+	}
 	begin := time.Now()
 	in, err := newIntents(side.Inventory)
 	if err != nil {
@@ -100,10 +133,15 @@ func (p *Prover) Prove(side Side) (Result, error) {
 	results := make([]Result, 2)
 	for i, v6 := range []bool{false, true} {
 		g.Go(func() error {
-			w, err := newWorld(v6, side.Boxes, p.sc, scans, in, scans, []*intents{in})
+			c, err := newCuts(v6, p.sc, scans, in)
 			if err != nil {
 				return err
 			}
+			w, err := newWorld(c, side.Boxes, scans, in)
+			if err != nil {
+				return err
+			}
+			w.known = p.asked[i]
 			one := prover{world: w, in: in, result: &results[i]}
 			if err := one.all(); err != nil {
 				return err
@@ -122,6 +160,10 @@ func (p *Prover) Prove(side Side) (Result, error) {
 	}
 	r.Holds = len(r.Counterexamples) == 0 && len(r.Unreached) == 0
 	r.Took = time.Since(begin)
+	if p.done == nil || len(p.done) >= mostResults {
+		p.done = map[string]Result{}
+	}
+	p.done[side.Key] = r
 	return r, nil
 }
 
@@ -139,22 +181,27 @@ func (p *Prover) Compare(before, after Side) (Difference, error) {
 		if ins[i], err = newIntents(sides[i].Inventory); err != nil {
 			return d, err
 		}
-		if scans[i], err = p.scan(ins[i], sides[i].Boxes, i == 1); err != nil {
+		if scans[i], err = p.scan(ins[i], sides[i].Boxes, false); err != nil {
 			return d, err
 		}
 	}
-	share(sides, &scans)
+	share(sides, ins, &scans)
 	var g errgroup.Group
 	parts := make([]*comparison, 2)
 	for f, v6 := range []bool{false, true} {
 		g.Go(func() error {
 			c := &comparison{all: [2]map[string]*tally{{}, {}}}
 			parts[f] = c
+			both, err := newCuts(v6, p.sc, slices.Concat(scans[0], scans[1]), ins[:]...)
+			if err != nil {
+				return err
+			}
 			for i, s := range sides {
-				w, err := newWorld(v6, s.Boxes, p.sc, scans[i], ins[i], slices.Concat(scans[0], scans[1]), ins[:])
+				w, err := newWorld(both, s.Boxes, scans[i], ins[i])
 				if err != nil {
 					return err
 				}
+				w.known = p.asked[f]
 				c.sides[i] = &prover{world: w, in: ins[i], result: &Result{}}
 				if c.sides[i].may, err = w.matrices(question{bound: atMost, some: w.s.news}); err != nil {
 					return err

@@ -169,6 +169,9 @@ func (p *reacher) accept(n, i, j int) {
 	if j < 0 || p.standings[i][n].could == 0 || p.standings[j][n].could == 0 {
 		return // told of the one that has none
 	}
+	if p.boxes[i].Hub {
+		i, j = j, i // told of the site, not of the hub
+	}
 	key := parting{n, "some of the other sites"}
 	if b := p.boxes[j]; b.Hub {
 		key.from = "site " + string(b.Site)
@@ -177,8 +180,6 @@ func (p *reacher) accept(n, i, j int) {
 		p.apart[key] = map[inventory.SiteID]bool{}
 	}
 	for _, k := range p.cohorts[i].sites {
-		if !p.boxes[k].Hub {
-			p.apart[key][p.boxes[k].Site] = true
-		}
+		p.apart[key][p.boxes[k].Site] = true
 	}
 }

@@ -27,11 +27,48 @@ type shape struct {
 type scanned struct {
 	shape *shape
 	local [2][][]netip.Prefix // lists of own addresses that the rules name, by family
-	reps  [2][]netip.Addr     // where the shape begins another of the box's own addresses
+	parts [2][]part           // the box's own addresses, by family
+	alone bool                // parts are not the shape's: see share
 	table *nft.Table          // nil: read it again where it is needed
 
 	routing *frr.Router
 	allowed map[string][]netip.Prefix
+}
+
+// part is a range of a box's own addresses that neither its filter nor the
+// intent tells apart.
+type part struct {
+	span
+	target target
+	legacy bool // only the site itself knows it
+}
+
+// partsOf cuts a box's own addresses of a family.
+func partsOf(b *Box, in *intents, local [][]netip.Prefix, v6 bool) []part {
+	mine := newSpace(v6, append(slices.Clone(local), in.blocks(b.Site)...))
+	var out []part
+	for k, all := range [][]netip.Prefix{b.Own, b.inside()} {
+		for _, p := range all {
+			if p.Addr().Is6() != v6 {
+				continue
+			}
+			for a, last := spanOf(p).from, spanOf(p).to; ; {
+				x := part{span: span{a, last}, target: in.at(b.Site, a), legacy: k == 1}
+				if x.legacy {
+					x.target = b.legacyTarget(a)
+				}
+				if end := mine.end(mine.at(a)); end.IsValid() && end.Less(last) {
+					x.to = end
+				}
+				out = append(out, x)
+				if x.to == last {
+					break
+				}
+				a = x.to.Next()
+			}
+		}
+	}
+	return out
 }
 
 // lists numbers lists of prefixes by their content.
@@ -109,9 +146,10 @@ func (s *scanner) one(b *Box, in *intents) (scanned, error) {
 	if x == nil {
 		x = &shape{n: len(s.shapes), lists: numbers, services: w.services}
 		s.shapes[key] = x
-		return scanned{x, w.local, w.reps, t, routing, a.Allowed}, nil
+	} else {
+		t = nil
 	}
-	return scanned{x, w.local, w.reps, nil, routing, a.Allowed}, nil
+	return scanned{shape: x, local: w.local, parts: w.parts, table: t, routing: routing, allowed: a.Allowed}, nil
 }
 
 // writer writes the shape of one filter.
@@ -120,7 +158,7 @@ type writer struct {
 	table  *nft.Table
 	out    []byte
 	ports  []string
-	reps   [2][]netip.Addr // of the box's own addresses, by family
+	parts  [2][]part
 	local  [2][][]netip.Prefix
 	others [2][][]netip.Prefix
 	known  map[*netip.Prefix][]byte // what was written of a list
@@ -148,23 +186,9 @@ func newWriter(b *Box, t *nft.Table, in *intents) *writer {
 		}
 	})
 	for f, v6 := range []bool{false, true} {
-		mine := newSpace(v6, append(slices.Clone(w.local[f]), in.blocks(b.Site)...))
-		for k, all := range [][]netip.Prefix{b.Own, b.inside()} {
-			for _, p := range all {
-				if p.Addr().Is6() != v6 {
-					continue
-				}
-				for a, last := spanOf(p).from, spanOf(p).to; ; {
-					w.reps[f] = append(w.reps[f], a)
-					to := in.at(b.Site, a)
-					w.text(f, k, to.segment, to.apps, to.ours)
-					end := mine.end(mine.at(a))
-					if !end.IsValid() || !end.Less(last) {
-						break
-					}
-					a = end.Next()
-				}
-			}
+		w.parts[f] = partsOf(b, in, w.local[f], v6)
+		for _, x := range w.parts[f] {
+			w.text(f, x.legacy, x.target.segment, x.target.apps, x.target.ours)
 		}
 	}
 	return w
@@ -193,7 +217,7 @@ func (w *writer) write() {
 		}
 	}
 	if w.maps { // the addresses that it makes are the box's own
-		w.text("device", w.Device)
+		w.text("device", w.Device, w.own)
 	}
 }
 
@@ -280,8 +304,8 @@ func (w *writer) list(all []netip.Prefix, v6 bool) {
 			others = append(others, p)
 		}
 	}
-	out := bitmap(nil, len(w.reps[f]), func(i int) bool {
-		return slices.ContainsFunc(mine, func(p netip.Prefix) bool { return p.Contains(w.reps[f][i]) })
+	out := bitmap(nil, len(w.parts[f]), func(i int) bool {
+		return slices.ContainsFunc(mine, func(p netip.Prefix) bool { return p.Contains(w.parts[f][i].from) })
 	})
 	if len(others) > 0 {
 		w.others[f] = append(w.others[f], others)

@@ -96,6 +96,7 @@ func (s service) String() string {
 // services are all atoms of one family.
 type services struct {
 	v6   bool
+	key  string // the cuts
 	all  []service
 	full set // all of them
 	news set // first packets of flows
@@ -174,6 +175,7 @@ func cut(v6 bool, named []nft.Match, ports []inventory.PortRange) (*services, er
 	}
 	add(service{proto: icmp, icmp: 253, other: true}) // RFC 4727: for experiments
 	add(service{other: true})
+	s.key = fmt.Sprint(s.all)
 	if len(s.all) > maxAtoms {
 		return nil, fmt.Errorf("%w: rules and intents tell %d kinds of packets apart; the proof holds %d", inventory.ErrInvalid, len(s.all), maxAtoms)
 	}

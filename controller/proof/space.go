@@ -2,6 +2,7 @@ package proof
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ func spanOf(p netip.Prefix) span {
 // space is a family's addresses, cut by sets.
 type space struct {
 	v6   bool
-	sets []string // keys of the sets, in order
+	bits map[string]int // of each set, by name
 	cuts []netip.Addr
 	held [][]uint64 // for each elementary span from cuts[i] on, the sets that hold it
 }
@@ -36,45 +37,68 @@ func zero(v6 bool) netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
+// named is a set of prefixes whose name says that its content is another's.
+type named struct {
+	name string
+	all  []netip.Prefix
+}
+
 // newSpace cuts the addresses of a family by sets of prefixes. Sets of equal
 // content are one.
 func newSpace(v6 bool, sets [][]netip.Prefix) *space {
-	s := &space{v6: v6}
+	all := make([]named, len(sets))
+	for i, s := range sets {
+		all[i] = named{keyOf(v6, s), s}
+	}
+	return newNamedSpace(v6, all)
+}
+
+// newNamedSpace is newSpace of sets that have names: sets of one name are one,
+// and one without a name is none.
+func newNamedSpace(v6 bool, sets []named) *space {
+	s := &space{v6: v6, bits: map[string]int{}}
 	type edge struct {
-		at  netip.Addr
-		set int
-		n   int // +1 where a prefix begins, -1 behind its end
+		at     netip.Addr
+		hi, lo uint64 // of at, to be compared quickly
+		set    int32
+		n      int32 // +1 where a prefix begins, -1 behind its end
 	}
 	var edges []edge
-	known := map[string]int{}
-	for _, all := range sets {
-		key := keyOf(v6, all)
-		if _, twice := known[key]; twice || key == "" {
+	add := func(at netip.Addr, set, n int) {
+		b := at.As16()
+		edges = append(edges, edge{at, binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), int32(set), int32(n)})
+	}
+	for _, one := range sets {
+		if _, twice := s.bits[one.name]; twice || one.name == "" {
 			continue
 		}
-		n := len(s.sets)
-		known[key] = n
-		s.sets = append(s.sets, key)
-		for _, p := range all {
+		n := len(s.bits)
+		s.bits[one.name] = n
+		for _, p := range one.all {
 			if p.Addr().Is6() != v6 {
 				continue
 			}
 			x := spanOf(p)
-			edges = append(edges, edge{x.from, n, 1})
+			add(x.from, n, 1)
 			if next := x.to.Next(); next.IsValid() {
-				edges = append(edges, edge{next, n, -1})
+				add(next, n, -1)
 			}
 		}
 	}
-	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.set, b.set)) })
-	count := make([]int, len(s.sets))
-	now := make([]uint64, (len(s.sets)+63)/64)
+	slices.SortFunc(edges, func(a, b edge) int {
+		if a.hi != b.hi {
+			return cmp.Compare(a.hi, b.hi)
+		}
+		return cmp.Compare(a.lo, b.lo)
+	})
+	count := make([]int, len(s.bits))
+	now := make([]uint64, (len(s.bits)+63)/64)
 	s.cuts, s.held = append(s.cuts, zero(v6)), append(s.held, slices.Clone(now))
 	for i := 0; i < len(edges); {
 		at := edges[i].at
 		for ; i < len(edges) && edges[i].at == at; i++ {
 			n := edges[i].set
-			count[n] += edges[i].n
+			count[n] += int(edges[i].n)
 			now[n/64] &^= 1 << (n % 64)
 			if count[n] > 0 {
 				now[n/64] |= 1 << (n % 64)

@@ -86,7 +86,8 @@ type target struct {
 // piece is a part of a device's own addresses that nothing tells apart.
 type piece struct {
 	rep    netip.Addr
-	part   int // of the shape: see scanned.reps
+	part   int // of the box: see scanned.parts
+	span   int // of the space
 	class  int // of the space, as other boxes see it; -1 where they do not
 	target target
 	port   string // of the segment; empty: the box itself, or nobody
@@ -101,7 +102,17 @@ type box struct {
 	remote []netip.Addr // one address of each class, outside of own
 	// Interfaces that rules tell apart, one of each kind.
 	tunnel, uplink, circuit []string
-	kind                    int // boxes of one template have the same
+	kind                    int // boxes of one kind let the same pass
+
+	shape *shape
+	alone bool   // its parts are not its shape's
+	parts []part // where alone
+	// Classes that the shape's rules do not tell apart are one of the local ones:
+	// local says which, by class (-1: it has no address outside of own), and reps
+	// has an address of each.
+	local []int
+	reps  []netip.Addr
+	key   []byte // boxes of one key let the same pass, to and from local classes
 }
 
 // world is all devices with one family of addresses.
@@ -111,7 +122,9 @@ type world struct {
 	space   *space
 	classes []target // by class, as the intent sees an address that no device owns
 	classOf []int    // by elementary span of the space
+	first   []int    // elementary span of each class
 	boxes   []*box
+	known   map[string]*answer // of the prover: what was computed before
 }
 
 // prefixes visits the prefix lists of the rules that judge what passes through
@@ -167,41 +180,59 @@ func within(p netip.Prefix, all []netip.Prefix) bool {
 	return slices.ContainsFunc(all, func(o netip.Prefix) bool { return o.Bits() <= p.Bits() && o.Contains(p.Addr()) })
 }
 
-// newWorld cuts the addresses of a family by what the scans and the intents to
-// cut by tell apart: those of the boxes themselves, and of others that they are
-// compared with.
-func newWorld(v6 bool, boxes []Box, sc *scanner, scans []scanned, in *intents, cutBy []scanned, cutFor []*intents) (*world, error) {
-	w := &world{v6: v6}
-	f := 0
-	if v6 {
-		f = 1
+// cuts are how the packets and addresses of a family are cut.
+type cuts struct {
+	v6 bool
+	s  *services
+	*space
+}
+
+func (c *cuts) family() int {
+	if c.v6 {
+		return 1
 	}
+	return 0
+}
+
+// newCuts cuts a family by what scans and intents tell apart: those of all sides
+// that are compared.
+func newCuts(v6 bool, sc *scanner, scans []scanned, ins ...*intents) (*cuts, error) {
+	c := &cuts{v6: v6}
 	seen := map[*shape]bool{}
 	used := map[int]bool{}
 	var services []nft.Match
-	var global [][]netip.Prefix
+	var global []named
 	var ports []inventory.PortRange
-	for _, x := range cutFor {
-		global, ports = append(global, x.sets()...), append(ports, x.ports...)
+	for _, x := range ins {
+		ports = append(ports, x.ports...)
+		for _, s := range x.sets() {
+			global = append(global, named{keyOf(v6, s), s})
+		}
 	}
-	for _, s := range cutBy {
+	for _, s := range scans {
 		if seen[s.shape] {
 			continue
 		}
 		seen[s.shape] = true
 		services = append(services, s.shape.services...)
-		for _, n := range s.shape.lists[f] {
+		for _, n := range s.shape.lists[c.family()] {
 			if !used[n] {
 				used[n] = true
-				global = append(global, sc.lists.all[n])
+				global = append(global, named{listName(n), sc.lists.all[n]})
 			}
 		}
 	}
 	var err error
-	if w.s, err = cut(v6, services, ports); err != nil {
+	if c.s, err = cut(v6, services, ports); err != nil {
 		return nil, err
 	}
-	w.space = newSpace(v6, global)
+	c.space = newNamedSpace(v6, global)
+	return c, nil
+}
+
+// newWorld makes the boxes of a side ready, with the addresses of a family.
+func newWorld(c *cuts, boxes []Box, scans []scanned, in *intents) (*world, error) {
+	w, f, v6 := &world{v6: c.v6, s: c.s, space: c.space}, c.family(), c.v6
 	owners, err := newOwners(v6, boxes)
 	if err != nil {
 		return nil, err
@@ -209,10 +240,14 @@ func newWorld(v6 bool, boxes []Box, sc *scanner, scans []scanned, in *intents, c
 	var reps []*rep
 	w.classOf, reps = w.makeClasses(owners, in)
 	kinds := map[string]int{}
+	locals := map[*shape]*partition{}
 	for i, b := range boxes {
-		x := &box{Box: b, table: scans[i].table}
-		w.makePieces(x, scans[i].local[f], scans[i].reps[f], in)
-		key := fmt.Appendln(nil, scans[i].shape.n)
+		x := &box{Box: b, table: scans[i].table, shape: scans[i].shape, alone: scans[i].alone}
+		if x.alone {
+			x.parts = scans[i].parts[f]
+		}
+		w.makePieces(x, scans[i].parts[f])
+		key := fmt.Appendln(nil, x.shape.n, x.parts)
 		for _, p := range x.own {
 			key = fmt.Appendln(key, p.part, p.class, p.target.segment, p.target.apps, p.target.ours, p.port != "")
 		}
@@ -227,6 +262,10 @@ func newWorld(v6 bool, boxes []Box, sc *scanner, scans []scanned, in *intents, c
 			kinds[string(key)] = n
 		}
 		x.kind = n
+		if locals[x.shape] == nil {
+			locals[x.shape] = w.partition(x.shape.lists[f])
+		}
+		w.localize(x, locals[x.shape])
 		w.boxes = append(w.boxes, x)
 	}
 	return w, nil
@@ -326,6 +365,7 @@ func (w *world) makeClasses(o *owners, in *intents) ([]int, []*rep) {
 			known[key] = n
 			reps = append(reps, &rep{})
 			w.classes = append(w.classes, in.target(a))
+			w.first = append(w.first, i)
 		}
 		classOf[i] = n
 		r, end := reps[n], w.space.end(i)

@@ -7,14 +7,15 @@ package frr
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Router is one box's routing.
 type Router struct {
 	ASN        uint32
 	ID         netip.Addr
-	Networks   []Network // originated
-	Neighbours []*Neighbour
+	Networks   []Network    // originated
+	Neighbours []*Neighbour // by address
 	lists      map[listKey][]ListEntry
 	maps       map[string][]MapEntry
 }
@@ -86,10 +87,8 @@ func (r *Router) List(v6 bool, name string) []ListEntry { return r.lists[listKey
 
 // Neighbour returns the session with addr; nil: there is none.
 func (r *Router) Neighbour(addr netip.Addr) *Neighbour {
-	for _, n := range r.Neighbours {
-		if n.Addr == addr {
-			return n
-		}
+	if i, ok := slices.BinarySearchFunc(r.Neighbours, addr, func(n *Neighbour, a netip.Addr) int { return n.Addr.Compare(a) }); ok {
+		return r.Neighbours[i]
 	}
 	return nil
 }
