@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
@@ -73,20 +77,30 @@ func CompileAll(rev intent.Revision) (*Compiled, error) {
 		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
 	}
 	out := &Compiled{Revision: rev.Number, Hash: rev.Hash, Devices: make(map[inventory.DeviceID]Want, len(ix.edgeAt)), Content: &rev.Content}
+	var mu sync.Mutex // guards errs, asns and out.Devices
 	var errs []error
 	asns := map[uint32]inventory.DeviceID{}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range ix.edgeAt {
-		cfg, err := ix.compile(d.ID)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if other, taken := asns[cfg.BGP.ASN]; taken {
-			errs = append(errs, fmt.Errorf("%w: devices %s and %s get the same AS number %d; move one loopback pool", inventory.ErrInvalid, min(d.ID, other), max(d.ID, other), cfg.BGP.ASN))
-		}
-		asns[cfg.BGP.ASN] = d.ID
-		out.Devices[d.ID] = Want{cfg, cfg.Hash()}
+		g.Go(func() error {
+			cfg, err := ix.compile(d.ID)
+			hash := cfg.Hash()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return nil
+			}
+			if other, taken := asns[cfg.BGP.ASN]; taken {
+				errs = append(errs, fmt.Errorf("%w: devices %s and %s get the same AS number %d; move one loopback pool", inventory.ErrInvalid, min(d.ID, other), max(d.ID, other), cfg.BGP.ASN))
+			}
+			asns[cfg.BGP.ASN] = d.ID
+			out.Devices[d.ID] = Want{cfg, hash}
+			return nil
+		})
 	}
+	_ = g.Wait() // the errors are in errs
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)

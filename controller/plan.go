@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
@@ -81,10 +83,12 @@ func MakePlan(inForce map[inventory.DeviceID]Want, to *Compiled) Plan {
 		p.Counts[a] = 0
 	}
 	touched := map[inventory.SiteID]bool{}
+	var filled []*DevicePlan
+	var fills errgroup.Group // what a hub changes takes long to say
 	for _, id := range slices.Sorted(maps.Keys(union(inForce, to.Devices))) {
 		have, had := inForce[id]
 		want, wanted := to.Devices[id]
-		d := DevicePlan{Device: id, Site: want.Config.Site, Action: Modify}
+		d := &DevicePlan{Device: id, Site: want.Config.Site, Action: Modify}
 		switch {
 		case !wanted:
 			d.Action, d.Site = Remove, have.Config.Site
@@ -93,11 +97,18 @@ func MakePlan(inForce map[inventory.DeviceID]Want, to *Compiled) Plan {
 			p.Counts[None]++
 			continue
 		default:
-			d.fill(have, had, want)
+			if !had {
+				d.Action = Create
+			}
+			fills.Go(func() error { d.fill(have, had, want); return nil })
 		}
 		p.Counts[d.Action]++
 		touched[d.Site] = true
-		p.Devices = append(p.Devices, d)
+		filled = append(filled, d)
+	}
+	_ = fills.Wait()
+	for _, d := range filled {
+		p.Devices = append(p.Devices, *d)
 	}
 	p.Waves = makeWaves(p.Devices, to)
 	first := map[inventory.DeviceID]string{}
@@ -127,7 +138,6 @@ func (d *DevicePlan) fill(have Want, had bool, want Want) {
 		d.Changes = append(d.Changes, op.String())
 	}
 	if !had {
-		d.Action = Create
 		d.Reasons = []string{"first configuration"}
 		return
 	}

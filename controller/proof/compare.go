@@ -188,13 +188,13 @@ func (p *prover) around(i int, add func(source, target, netip.Addr, set)) {
 	for _, rows := range [][]row{m.net, m.up} {
 		for _, r := range rows {
 			for g, some := range r.to {
-				add(x.source(r.origin), p.classes[g], x.remote[g], some)
+				add(x.source(r.origin), p.classes[g], x.far(g), some)
 			}
 		}
 	}
 	for _, c := range m.down {
 		for g, some := range c.from {
-			add(source{addr: x.remote[g]}, x.own[c.piece].target, x.own[c.piece].rep, some)
+			add(source{addr: x.far(g)}, x.own[c.piece].target, x.own[c.piece].rep, some)
 		}
 	}
 	for h, hub := range p.boxes {
@@ -204,13 +204,13 @@ func (p *prover) around(i int, add func(source, target, netip.Addr, set)) {
 		for _, r := range m.out {
 			for g, some := range r.to {
 				if r.seen >= 0 {
-					add(x.source(r.origin), p.classes[g], hub.remote[g], some.and(p.may[h].rise[r.seen][g]))
+					add(x.source(r.origin), p.classes[g], hub.far(g), some.and(p.may[h].rise[r.seen][g]))
 				}
 			}
 		}
 		for _, c := range m.in {
 			for g, some := range c.from {
-				add(source{addr: hub.remote[g]}, x.own[c.piece].target, x.own[c.piece].rep, some.and(p.may[h].fall[g][c.class]))
+				add(source{addr: hub.far(g)}, x.own[c.piece].target, x.own[c.piece].rep, some.and(p.may[h].fall[g][c.class]))
 			}
 		}
 	}

@@ -44,13 +44,25 @@ func (w *world) membership(p *partition, span int) string {
 }
 
 // localize gives a box its local classes, and the key that what it lets pass is
-// known by.
-func (w *world) localize(x *box, p *partition) {
-	x.local = make([]int, len(x.remote))
+// known by: of each kind, one box is asked.
+func (w *world) localize(x *box) {
+	if x.local != nil {
+		return
+	}
+	p := w.locals[x.shape]
+	if p == nil {
+		f := 0
+		if w.v6 {
+			f = 1
+		}
+		p = w.partition(x.shape.lists[f])
+		w.locals[x.shape] = p
+	}
+	x.local = make([]int, len(w.classes))
 	x.reps = make([]netip.Addr, len(p.keys))
-	for g, a := range x.remote {
+	for g := range w.classes {
 		x.local[g] = -1
-		if a.IsValid() {
+		if a := x.far(g); a.IsValid() {
 			x.local[g] = p.of[g]
 			if !x.reps[p.of[g]].IsValid() {
 				x.reps[p.of[g]] = a
@@ -88,6 +100,7 @@ type way struct {
 
 // ask computes what x lets pass of what is asked, or remembers it.
 func (w *world) ask(x *box, q question) (*answer, error) {
+	w.localize(x)
 	key := string(binary.BigEndian.AppendUint16(fmt.Appendln(x.key[:len(x.key):len(x.key)], q.bound, q.some, q.answer), 0))
 	if a, ok := w.known[key]; ok {
 		return a, nil

@@ -65,7 +65,7 @@ type local struct {
 // source is what an origin is at box x.
 func (x *box) source(o origin) source {
 	if o.piece < 0 {
-		return source{o.segment, x.remote[o.class], target{}, false}
+		return source{o.segment, x.far(o.class), target{}, false}
 	}
 	p := x.own[o.piece]
 	return source{o.segment, p.rep, p.target, true}

@@ -199,7 +199,7 @@ func (p *prover) outside(i int) {
 				to := p.classes[g]
 				to.ours = to.ours || k.uplink // no permit names what else is in the data centre
 				if bad := p.wrong(x.source(r.origin), to, got); !bad.empty() {
-					p.tell(x.source(r.origin), to, bad, x.remote[g], hop{x, x.Segments[r.segment], k.ports[0]})
+					p.tell(x.source(r.origin), to, bad, x.far(g), hop{x, x.Segments[r.segment], k.ports[0]})
 				}
 			}
 		}
@@ -208,7 +208,7 @@ func (p *prover) outside(i int) {
 		for g, got := range c.from {
 			if !got.empty() {
 				to := x.own[c.piece]
-				p.tell(source{addr: x.remote[g]}, to.target, got, to.rep, hop{x, x.Uplinks[0], to.port})
+				p.tell(source{addr: x.far(g)}, to.target, got, to.rep, hop{x, x.Uplinks[0], to.port})
 			}
 		}
 	}
@@ -230,7 +230,7 @@ func (p *prover) beyond(i int) {
 				to, from := p.classes[g], x.source(r.origin)
 				to.ours = true // no permit names what else is in the data centre
 				if bad := p.wrong(from, to, got.and(p.may[h].rise[r.seen][g])); !bad.empty() {
-					p.tell(from, to, bad, hub.remote[g], hop{x, x.Segments[r.segment], x.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Uplinks[0]})
+					p.tell(from, to, bad, hub.far(g), hop{x, x.Segments[r.segment], x.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Uplinks[0]})
 				}
 			}
 		}
@@ -238,7 +238,7 @@ func (p *prover) beyond(i int) {
 			for g, got := range c.from {
 				if bad := got.and(p.may[h].fall[g][c.class]); !bad.empty() {
 					to := x.own[c.piece]
-					p.tell(source{addr: hub.remote[g]}, to.target, bad, to.rep, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{x, x.Tunnels[0], to.port})
+					p.tell(source{addr: hub.far(g)}, to.target, bad, to.rep, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{x, x.Tunnels[0], to.port})
 				}
 			}
 		}

@@ -128,8 +128,17 @@ func (p *Prover) Prove(side Side) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	routes, fails := newRoutes(side.Inventory, side.Boxes, scans), failures(side.Inventory, side.Boxes)
+	fails := failures(side.Inventory, side.Boxes)
 	var g errgroup.Group // the families have nothing in common
+	routing := make(chan *routes, 2)
+	var faults []Counterexample
+	g.Go(func() error {
+		r := newRoutes(side.Inventory, side.Boxes, scans)
+		faults = r.faults
+		routing <- r
+		routing <- r
+		return nil
+	})
 	results := make([]Result, 2)
 	for i, v6 := range []bool{false, true} {
 		g.Go(func() error {
@@ -146,14 +155,14 @@ func (p *Prover) Prove(side Side) (Result, error) {
 			if err := one.all(); err != nil {
 				return err
 			}
-			two := reacher{prover: &one, routes: routes, failures: fails}
+			two := reacher{prover: &one, routes: <-routing, failures: fails}
 			return two.all(side.Inventory)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return Result{}, fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
 	}
-	r := Result{Intents: len(side.Inventory.Permits), States: len(fails), Counterexamples: routes.faults}
+	r := Result{Intents: len(side.Inventory.Permits), States: len(fails), Counterexamples: faults}
 	for _, x := range results {
 		r.Pairs, r.Shared, r.Reached = r.Pairs+x.Pairs, r.Shared+x.Shared, r.Reached+x.Reached
 		r.Counterexamples, r.Unreached, r.Risks = append(r.Counterexamples, x.Counterexamples...), append(r.Unreached, x.Unreached...), append(r.Risks, x.Risks...)

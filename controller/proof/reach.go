@@ -201,10 +201,10 @@ func (p *reacher) toInternet(x inventory.Permit, i int, rows []origin, ask set) 
 	}
 	for _, o := range rows {
 		for g, to := range p.classes {
-			if to.ours || !b.remote[g].IsValid() || !public(b.remote[g]) {
+			if to.ours || !b.far(g).IsValid() || !public(b.far(g)) {
 				continue
 			}
-			p.lacks(x, b.source(o), to, b.remote[g], ask.without(find(p.least[i].net, o, g)), false, hop{b, b.Segments[o.segment], b.Circuits[0]})
+			p.lacks(x, b.source(o), to, b.far(g), ask.without(find(p.least[i].net, o, g)), false, hop{b, b.Segments[o.segment], b.Circuits[0]})
 		}
 	}
 }
@@ -220,7 +220,7 @@ func (p *reacher) toCentre(x inventory.Permit, i int, rows []origin, ask set) {
 		if b.Hub {
 			for _, o := range rows {
 				if len(b.Uplinks) > 0 {
-					p.lacks(x, b.source(o), to, b.remote[g], ask.without(find(p.least[i].up, o, g)), false, hop{b, b.Segments[o.segment], b.Uplinks[0]})
+					p.lacks(x, b.source(o), to, b.far(g), ask.without(find(p.least[i].up, o, g)), false, hop{b, b.Segments[o.segment], b.Uplinks[0]})
 				}
 			}
 			continue
@@ -234,14 +234,14 @@ func (p *reacher) toCentre(x inventory.Permit, i int, rows []origin, ask set) {
 				s := b.source(o)
 				seen := p.least[i].seen(o)
 				if seen < 0 {
-					p.lacks(x, s, to, hub.remote[g], ask, false, hop{b, b.Segments[o.segment], b.Tunnels[0]})
+					p.lacks(x, s, to, hub.far(g), ask, false, hop{b, b.Segments[o.segment], b.Tunnels[0]})
 					continue
 				}
 				got := find(p.least[i].out, o, g).and(p.least[h].rise[seen][g])
-				p.lacks(x, s, to, hub.remote[g], ask.without(got), false, hop{b, b.Segments[o.segment], b.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Uplinks[0]})
+				p.lacks(x, s, to, hub.far(g), ask.without(got), false, hop{b, b.Segments[o.segment], b.Tunnels[0]}, hop{hub, hub.Tunnels[0], hub.Uplinks[0]})
 				piece, addr := p.seenAs(i, o)
 				back := p.reply[h].fall[g][seen].and(p.reply[i].inOf(piece, g))
-				p.lacks(x, source{addr: hub.remote[g]}, s.target, addr, answers.without(back), true, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{b, b.Tunnels[0], b.Segments[o.segment]})
+				p.lacks(x, source{addr: hub.far(g)}, s.target, addr, answers.without(back), true, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{b, b.Tunnels[0], b.Segments[o.segment]})
 			}
 		}
 	}
@@ -251,7 +251,7 @@ func (p *reacher) toCentre(x inventory.Permit, i int, rows []origin, ask set) {
 func (p *reacher) central(g int) bool {
 	for _, h := range p.routes.hubs {
 		for _, u := range p.boxes[h].Routers {
-			a := p.boxes[h].remote[g]
+			a := p.boxes[h].far(g)
 			if a.IsValid() && slices.ContainsFunc(u.Accept, func(x netip.Prefix) bool { return x.Contains(a) }) {
 				return true
 			}

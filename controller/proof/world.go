@@ -2,6 +2,7 @@ package proof
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -99,7 +100,9 @@ type box struct {
 	table  *nft.Table
 	match  *matcher
 	own    []piece
-	remote []netip.Addr // one address of each class, outside of own
+	at     int          // its place among the boxes
+	all    []*rep       // of the world's classes
+	remote []netip.Addr // one address of each class, outside of own: see far
 	// Interfaces that rules tell apart, one of each kind.
 	tunnel, uplink, circuit []string
 	kind                    int // boxes of one kind let the same pass
@@ -125,6 +128,7 @@ type world struct {
 	first   []int    // elementary span of each class
 	boxes   []*box
 	known   map[string]*answer // of the prover: what was computed before
+	locals  map[*shape]*partition
 }
 
 // prefixes visits the prefix lists of the rules that judge what passes through
@@ -232,29 +236,36 @@ func newCuts(v6 bool, sc *scanner, scans []scanned, ins ...*intents) (*cuts, err
 
 // newWorld makes the boxes of a side ready, with the addresses of a family.
 func newWorld(c *cuts, boxes []Box, scans []scanned, in *intents) (*world, error) {
-	w, f, v6 := &world{v6: c.v6, s: c.s, space: c.space}, c.family(), c.v6
+	w, f, v6 := &world{v6: c.v6, s: c.s, space: c.space, locals: map[*shape]*partition{}}, c.family(), c.v6
 	owners, err := newOwners(v6, boxes)
 	if err != nil {
 		return nil, err
 	}
 	var reps []*rep
 	w.classOf, reps = w.makeClasses(owners, in)
+	sole := map[int][]int{} // classes that have no address outside of a box
+	for g, r := range reps {
+		if len(r.owners) == 1 {
+			sole[r.owners[0]] = append(sole[r.owners[0]], g)
+		}
+	}
 	kinds := map[string]int{}
-	locals := map[*shape]*partition{}
+	var key []byte
 	for i, b := range boxes {
-		x := &box{Box: b, table: scans[i].table, shape: scans[i].shape, alone: scans[i].alone}
+		x := &box{Box: b, at: i, all: reps, table: scans[i].table, shape: scans[i].shape, alone: scans[i].alone}
 		if x.alone {
 			x.parts = scans[i].parts[f]
 		}
 		w.makePieces(x, scans[i].parts[f])
-		key := fmt.Appendln(nil, x.shape.n, x.parts)
-		for _, p := range x.own {
-			key = fmt.Appendln(key, p.part, p.class, p.target.segment, p.target.apps, p.target.ours, p.port != "")
+		key = binary.AppendUvarint(key[:0], uint64(x.shape.n))
+		if x.alone {
+			key = fmt.Append(key, x.parts)
 		}
-		for _, r := range reps {
-			a := r.outside(i)
-			x.remote = append(x.remote, a)
-			key = append(key, flag(a.IsValid()))
+		for _, p := range x.own { // what else a piece is, its shape says
+			key = binary.AppendVarint(binary.AppendUvarint(key, uint64(p.part)), int64(p.class))
+		}
+		for _, g := range sole[i] {
+			key = binary.AppendUvarint(append(key, '!'), uint64(g))
 		}
 		n, ok := kinds[string(key)]
 		if !ok {
@@ -262,13 +273,21 @@ func newWorld(c *cuts, boxes []Box, scans []scanned, in *intents) (*world, error
 			kinds[string(key)] = n
 		}
 		x.kind = n
-		if locals[x.shape] == nil {
-			locals[x.shape] = w.partition(x.shape.lists[f])
-		}
-		w.localize(x, locals[x.shape])
 		w.boxes = append(w.boxes, x)
 	}
 	return w, nil
+}
+
+// far is an address of a class that does not live behind the box; invalid: all
+// do.
+func (x *box) far(g int) netip.Addr {
+	if x.remote == nil {
+		x.remote = make([]netip.Addr, len(x.all))
+		for n, r := range x.all {
+			x.remote[n] = r.outside(x.at)
+		}
+	}
+	return x.remote[g]
 }
 
 // load makes the box ready to be judged by itself: only a few are.
