@@ -35,7 +35,7 @@ func (ix *index) segments(site *inventory.Site) ([]edge.Segment, error) {
 // the sites' pools for a permit that names a segment; so a new site changes the
 // hubs and not every edge. A hub is exact: it lets through only from the
 // permitted segments of all sites to the application, or to that segment of
-// all sites. Since every path between sites crosses a hub, the exact rule holds
+// all sites; what its own segments may reach is as exact, for its uplinks see it. Since every path between sites crosses a hub, the exact rule holds
 // everywhere. To the internet every site goes by its own circuits: such a permit
 // gives no rule for what comes through a tunnel.
 func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
@@ -53,6 +53,8 @@ func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
 			}
 			dst := ix.sitePool
 			switch {
+			case p.ToSeg != "" && d.Role == inventory.RoleHub:
+				dst = ix.zones[p.ToSeg]
 			case app != nil:
 				dst = sortPrefixes(slices.Clone(app.Prefixes))
 			case p.ToInternet:

@@ -16,12 +16,14 @@ type intents struct {
 	apps    []inventory.Application
 	pools   []netip.Prefix
 	zones   map[inventory.SiteID][]inventory.SegmentBlock
-	ports   []inventory.PortRange // of all permits
-	digest  string                // of pools and applications
+	kinds   map[inventory.SegmentKind][]netip.Prefix // of all sites
+	seg     map[netip.Prefix]inventory.SegmentKind   // of each of them
+	ports   []inventory.PortRange                    // of all permits
+	digest  string                                   // of pools and applications
 }
 
 func newIntents(inv inventory.Inventory) (*intents, error) {
-	x := &intents{digest: digestOf(inv), permits: inv.Permits, apps: inv.Applications, zones: map[inventory.SiteID][]inventory.SegmentBlock{}}
+	x := &intents{digest: digestOf(inv), permits: inv.Permits, apps: inv.Applications, zones: map[inventory.SiteID][]inventory.SegmentBlock{}, kinds: map[inventory.SegmentKind][]netip.Prefix{}, seg: map[netip.Prefix]inventory.SegmentKind{}}
 	for _, p := range inv.Pools {
 		x.pools = append(x.pools, p.Prefix)
 	}
@@ -38,6 +40,13 @@ func newIntents(inv inventory.Inventory) (*intents, error) {
 			return nil, fmt.Errorf("segments of %s: %w", s.ID, err)
 		}
 		x.zones[s.ID] = blocks
+		for _, b := range blocks {
+			for _, p := range []netip.Prefix{b.V4, b.V6} {
+				if p.IsValid() {
+					x.kinds[b.Kind], x.seg[p] = append(x.kinds[b.Kind], p), b.Kind
+				}
+			}
+		}
 	}
 	return x, nil
 }
@@ -74,9 +83,23 @@ func (t target) holds(app inventory.ApplicationID) bool {
 	return slices.Contains(strings.Fields(t.apps), string(app))
 }
 
+// reaching are the first packets of a permit that a host may need to get through:
+// a permit of all there is lets ICMP errors and redirects be stopped.
+func (x *intents) reaching(s *services, p inventory.Permit) set {
+	if !p.ToInternet || len(p.Ports) > 0 {
+		return x.services(s, p)
+	}
+	return s.asked([]inventory.PortRange{{Proto: inventory.TCP, To: 65535}, {Proto: inventory.UDP, To: 65535}, {Proto: inventory.ICMP}})
+}
+
 // sets are what the intents tell addresses apart by, of all sites.
 func (x *intents) sets() [][]netip.Prefix {
 	out := [][]netip.Prefix{x.pools, special}
+	for _, kind := range inventory.SegmentKinds {
+		if len(x.kinds[kind]) > 0 {
+			out = append(out, x.kinds[kind])
+		}
+	}
 	for _, a := range x.apps {
 		out = append(out, a.Prefixes)
 	}
@@ -98,8 +121,21 @@ func (x *intents) blocks(site inventory.SiteID) [][]netip.Prefix {
 	return out
 }
 
-// target is where an address is that no site owns.
+// target is where an address is, in a segment of whatever site.
 func (x *intents) target(a netip.Addr) target {
+	t := x.outside(a)
+	for bits := a.BitLen(); bits > 0; bits-- {
+		p, err := a.Prefix(bits)
+		if kind, ok := x.seg[p]; ok && err == nil {
+			t.segment, t.ours = kind, true
+			break
+		}
+	}
+	return t
+}
+
+// outside is where an address is that no site owns.
+func (x *intents) outside(a netip.Addr) target {
 	t := target{ours: slices.ContainsFunc(x.pools, func(p netip.Prefix) bool { return p.Contains(a) })}
 	var apps []string
 	for _, app := range x.apps {
@@ -114,7 +150,7 @@ func (x *intents) target(a netip.Addr) target {
 
 // at is where an address is that lives at a site.
 func (x *intents) at(site inventory.SiteID, a netip.Addr) target {
-	t := x.target(a)
+	t := x.outside(a)
 	t.ours = true
 	for _, b := range x.zones[site] {
 		for _, p := range []netip.Prefix{b.V4, b.V6} {

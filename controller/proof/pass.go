@@ -37,9 +37,11 @@ type matcher struct {
 	table *nft.Table
 	s     *services
 	facts map[*nft.Rule]*facts
-	known map[*netip.Prefix]map[netip.Addr]bool // by the list: rules that name a set share it
-	base  map[nft.Hook][]*nft.Chain             // those that filter
-	nat   map[nft.Hook][]*nft.Chain
+	// tunnels are interfaces of which one stands for all.
+	tunnels map[string]bool
+	known   map[*netip.Prefix]map[netip.Addr]bool // by the list: rules that name a set share it
+	base    map[nft.Hook][]*nft.Chain             // those that filter
+	nat     map[nft.Hook][]*nft.Chain
 }
 
 // facts are what is known of a rule before any place is.
@@ -50,10 +52,13 @@ type facts struct {
 	sure bool
 }
 
-func newMatcher(t *nft.Table, s *services) *matcher {
+func newMatcher(t *nft.Table, s *services, tunnels []string) *matcher {
 	m := &matcher{
-		table: t, s: s, facts: map[*nft.Rule]*facts{}, known: map[*netip.Prefix]map[netip.Addr]bool{},
+		table: t, s: s, tunnels: map[string]bool{}, facts: map[*nft.Rule]*facts{}, known: map[*netip.Prefix]map[netip.Addr]bool{},
 		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{},
+	}
+	for _, name := range tunnels {
+		m.tunnels[name] = true
 	}
 	for _, c := range t.Chains {
 		for i := range c.Rules {
@@ -156,8 +161,8 @@ func (m *matcher) matches(r *nft.Rule, f *facts, p *place, beforeConnTrack bool)
 			if !m.holds(c, &packet) {
 				return set{}
 			}
-		case nft.Pair: // the address stands for all ends, the interface for all tunnels
-			if p.bound == atLeast || !f.ends[p.src] {
+		case nft.Pair: // the address stands for all ends, a tunnel for all tunnels
+			if p.bound == atLeast || !f.ends[p.src] || !m.tunnels[p.in] && !c.Holds(&packet) {
 				return set{}
 			}
 		case nft.Port, nft.ICMPType: // above

@@ -87,7 +87,7 @@ func TestBoundsHoldTheTruth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMatcher(table, s)
+		m := newMatcher(table, s, nil)
 		hook := nft.Forward
 		if len(table.Base(nft.Prerouting)) > 0 {
 			hook = nft.Prerouting

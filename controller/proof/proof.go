@@ -197,7 +197,12 @@ func (p *prover) outside(i int) {
 		for _, r := range k.rows {
 			for g, got := range r.to {
 				to := p.classes[g]
-				to.ours = to.ours || k.uplink // no permit names what else is in the data centre
+				switch {
+				case k.uplink:
+					to.ours = true // no permit names what else is in the data centre
+				case to.ours:
+					to = target{ours: true} // in clear, whatever the permits say
+				}
 				if bad := p.wrong(x.source(r.origin), to, got); !bad.empty() {
 					p.tell(x.source(r.origin), to, bad, x.far(g), hop{x, x.Segments[r.segment], k.ports[0]})
 				}
@@ -206,7 +211,7 @@ func (p *prover) outside(i int) {
 	}
 	for _, c := range m.down {
 		for g, got := range c.from {
-			if !got.empty() {
+			if got = got.without(p.s.errs); !got.empty() {
 				to := x.own[c.piece]
 				p.tell(source{addr: x.far(g)}, to.target, got, to.rep, hop{x, x.Uplinks[0], to.port})
 			}
@@ -236,7 +241,7 @@ func (p *prover) beyond(i int) {
 		}
 		for _, c := range p.may[i].in {
 			for g, got := range c.from {
-				if bad := got.and(p.may[h].fall[g][c.class]); !bad.empty() {
+				if bad := got.and(p.may[h].fall[g][c.class]).without(p.s.errs); !bad.empty() {
 					to := x.own[c.piece]
 					p.tell(source{addr: hub.far(g)}, to.target, bad, to.rep, hop{hub, hub.Uplinks[0], hub.Tunnels[0]}, hop{x, x.Tunnels[0], to.port})
 				}

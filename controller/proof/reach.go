@@ -57,7 +57,7 @@ func (s set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 func (p *reacher) all(inv inventory.Inventory) error {
 	var wanted set
 	for _, x := range p.in.permits {
-		wanted = wanted.or(p.in.services(p.s, x))
+		wanted = wanted.or(p.in.reaching(p.s, x))
 	}
 	var err error
 	if p.least, err = p.matrices(question{bound: atLeast, some: wanted}); err != nil {
@@ -110,7 +110,7 @@ func (p *reacher) must(x inventory.Permit, n int, all ...standing) bool {
 
 // permit proves one permit from every kind of site to every kind of target.
 func (p *reacher) permit(x inventory.Permit) {
-	ask := p.in.services(p.s, x)
+	ask := p.in.reaching(p.s, x)
 	if ask.empty() {
 		return
 	}

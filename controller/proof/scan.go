@@ -266,6 +266,7 @@ func (w *writer) match(m nft.Match) {
 		var ends []netip.Prefix
 		for e := range m.Ends {
 			ends = append(ends, netip.PrefixFrom(e.Addr, e.Addr.BitLen()))
+			w.maps = w.maps || !slices.Contains(w.Tunnels, e.Interface) // then it stands for itself
 		}
 		w.out = append(w.out, 'p')
 		w.list(ends, false)

@@ -100,6 +100,9 @@ type services struct {
 	all  []service
 	full set // all of them
 	news set // first packets of flows
+	// errs are ICMP's errors about other packets (RFC 792, RFC 4443): they open
+	// nothing. Of hosts they are news, for nobody needs to forge them.
+	errs set
 }
 
 // cut makes the atoms from everything that tells packets apart: the ports and
@@ -176,6 +179,9 @@ func cut(v6 bool, named []nft.Match, ports []inventory.PortRange) (*services, er
 	add(service{proto: icmp, icmp: 253, other: true}) // RFC 4727: for experiments
 	add(service{other: true})
 	s.key = fmt.Sprint(s.all)
+	s.errs = s.of(func(x service) bool {
+		return !x.other && (x.proto == nft.ICMP && slices.Contains([]uint8{3, 11, 12}, x.icmp) || x.proto == nft.ICMPv6 && x.icmp >= 1 && x.icmp <= 4)
+	})
 	if len(s.all) > maxAtoms {
 		return nil, fmt.Errorf("%w: rules and intents tell %d kinds of packets apart; the proof holds %d", inventory.ErrInvalid, len(s.all), maxAtoms)
 	}

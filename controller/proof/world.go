@@ -301,7 +301,7 @@ func (w *world) load(x *box) error {
 			return fmt.Errorf("device %s: %w", x.Device, err)
 		}
 	}
-	x.match = newMatcher(x.table, w.s)
+	x.match = newMatcher(x.table, w.s, x.Tunnels)
 	x.tunnel, x.uplink, x.circuit = kindsOf(x.table, x.Tunnels), kindsOf(x.table, x.Uplinks), kindsOf(x.table, x.Circuits)
 	return nil
 }

@@ -162,8 +162,11 @@ func (d Device) Decide(now time.Time, s Sight, lim Limits) (Device, Action) {
 func (d Device) trying(now time.Time, s Sight, lim Limits) (Device, Action) {
 	r := s.Report
 	over := now.Sub(d.Tried) > lim.Revert+lim.Back
+	ours := r.Pending == d.Commit
 	switch {
-	case r.Pending == d.Commit && s.Leave != Stop && !over:
+	case d.Commit == "": // nobody writes such a row
+		return d.end(now, s.Leave, "the record names no try of version "+s.Want), Nothing
+	case ours && s.Leave != Stop && !over:
 		if r.Version != s.Want { // it is just being started
 			return d, Nothing
 		}
@@ -171,9 +174,9 @@ func (d Device) trying(now time.Time, s Sight, lim Limits) (Device, Action) {
 			return d, Nothing // it may come yet; else the device goes back by itself
 		}
 		return d, Confirm
-	case r.Pending == d.Commit && over:
+	case ours && over:
 		return d.end(now, s.Leave, fmt.Sprintf("version %s is still on trial %s after it had to be confirmed", s.Want, now.Sub(d.Tried.Add(lim.Revert)).Round(time.Second))), Nothing
-	case r.Pending == d.Commit: // it ends by itself
+	case ours: // it ends by itself
 		return d, Nothing
 	case s.Leave == Stop: // and it has: nothing is pending and the version is not confirmed
 		return d.end(now, s.Leave, ""), Nothing
