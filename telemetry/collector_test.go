@@ -163,8 +163,9 @@ func TestCollectorFollowsADevice(t *testing.T) {
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	r.send <- update(now, ifPath("c-1", "oper-status"), "UP", ifPath("c-1--h", "oper-status"), "DOWN",
-		ifPath("c-1", "counters", "in-octets"), uint64(42), path(originState, "tunnels", [3]string{"tunnel", "name", "c-1--h"}, "state", "loss-ratio"), 0.25,
-		path(originState, "device", "state", "config-hash"), "abc", ifPath("c-1", "counters", "in-octets"), "not a number")
+		ifPath("c-1", "counters", "in-octets"), uint64(42),
+		path(originState, "device", "state", "config-hash"), "abc", ifPath("c-1", "counters", "in-octets"), "not a number",
+		path(originState, "tunnels", [3]string{"tunnel", "name", "c-1--h"}, "state", "loss-ratio"), 0.25) // last: all before it is counted
 	r.send <- synced
 	r.wait(t, DeviceUp, "", 1)
 	if s := r.wait(t, CircuitUp, "c-1", 1); !s.At.Equal(now) || s.Device != "d-1" {
