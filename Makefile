@@ -25,6 +25,9 @@ help: ## print this help
 deps: ## install what tests need on Debian (root), or say what is missing
 	@./scripts/deps.sh test
 
+deps-accept:
+	@./scripts/deps.sh accept
+
 deps-demo:
 	@./scripts/deps.sh demo
 
@@ -63,7 +66,7 @@ test: deps web lint ## on a fresh machine: set up, build, lint, all tests, brows
 	wait $$beside; others=$$?; cat .cache/beside.log; \
 	[ $$packages -eq 0 ] && [ $$others -eq 0 ]
 
-accept: deps build ## PART=A: everything else the parts name; writes docs/acceptance.json; FROM=check goes on with a run that was cut off
+accept: deps-accept build ## PART=A: everything else the parts name; writes docs/acceptance.json; FROM=check goes on with a run that was cut off
 	$(GO) run ./labs/accept -part '$(PART)' -out docs/acceptance.json $(if $(FROM),-from '$(FROM)')
 
 bench: ## benchmarks, as ratios where a peer exists

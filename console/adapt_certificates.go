@@ -59,6 +59,10 @@ func (a *Authority) Enrol(ctx context.Context, ids []inventory.DeviceID, by stri
 func bundleOf(p *pki.PKI, inv inventory.Inventory, tokens []client.EnrolmentToken) (client.EnrolmentBundle, error) {
 	head := p.Bundle("", "", "")
 	out := client.EnrolmentBundle{EnrolURL: head.EnrolURL, Channel: head.Channel, CAURL: head.CAURL, RootPEM: head.RootPEM, Tokens: tokens}
+	inv, err := inventory.Expand(inv) // a port's MTU may be the profile's
+	if err != nil {
+		return client.EnrolmentBundle{}, fmt.Errorf("write the profiles of the inventory out: %w", err)
+	}
 	x := inv.Index()
 	for i := range tokens {
 		t := &tokens[i]

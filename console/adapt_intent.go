@@ -23,11 +23,12 @@ type Planner interface {
 }
 
 // IntentSources are what the intents are made from; all are required but
-// Planner, which [Intents.Use] may give later.
+// Baskets, and Planner, which [Intents.Use] may give later.
 type IntentSources struct {
 	Store     intent.Store
 	Approvals intent.Approvals
 	Waivers   intent.Waivers
+	Baskets   intent.Baskets // nil: none are kept
 	Inventory Inventory
 	Org       inventory.OrgID
 	Signer    crypto.Signer // the revision key
@@ -130,16 +131,16 @@ func (i *Intents) Propose(ctx context.Context, want client.NewRevision, author s
 		}
 		content = inv
 	}
-	r, err := i.store(ctx, content, author, want.Message)
+	r, err := i.store(ctx, content, author, want.Message, nil)
 	if err != nil {
 		return client.RevisionInfo{}, err
 	}
 	return i.info(ctx, r)
 }
 
-// store appends a new revision.
-func (i *Intents) store(ctx context.Context, content inventory.Inventory, author, message string) (intent.Revision, error) {
-	r, err := i.prepare(ctx, content, author, message)
+// store appends a new revision; others prepared it too.
+func (i *Intents) store(ctx context.Context, content inventory.Inventory, author, message string, others []string) (intent.Revision, error) {
+	r, err := i.prepare(ctx, content, author, message, others)
 	if err != nil {
 		return intent.Revision{}, err
 	}
@@ -148,13 +149,13 @@ func (i *Intents) store(ctx context.Context, content inventory.Inventory, author
 
 // prepare makes and signs the next revision. One that does not compile is
 // refused: it could never be rolled out.
-func (i *Intents) prepare(ctx context.Context, content inventory.Inventory, author, message string) (intent.Revision, error) {
+func (i *Intents) prepare(ctx context.Context, content inventory.Inventory, author, message string, others []string) (intent.Revision, error) {
 	last, err := i.src.Store.Latest(ctx)
 	if err != nil && !errors.Is(err, inventory.ErrNotFound) {
 		return intent.Revision{}, fmt.Errorf("read the last revision: %w", err)
 	}
 	r := intent.Revision{
-		Number: last.Number + 1, Org: i.src.Org, Author: author, At: time.Now().UTC(), Message: message,
+		Number: last.Number + 1, Org: i.src.Org, Author: author, Others: others, At: time.Now().UTC(), Message: message,
 		Content: content, Envelope: intent.EnvelopeOf(content),
 	}
 	if _, err := controller.CompileAll(r); err != nil {
@@ -184,7 +185,7 @@ func (i *Intents) Return(ctx context.Context, failed, to intent.Number, reason s
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", head, err)
 	}
-	r, err := i.store(ctx, old.Content, systemUser, head+": "+reason)
+	r, err := i.store(ctx, old.Content, systemUser, head+": "+reason, nil)
 	return r.Number, err
 }
 
@@ -236,6 +237,14 @@ func (i *Intents) Plan(ctx context.Context, n intent.Number) (client.Plan, error
 		out.Changes = append(out.Changes, client.DeviceChange{
 			Device: d.Device, Site: d.Site, Op: string(d.Action), Wave: d.Wave, Reason: strings.Join(d.Reasons, "; "), Flaps: append([]string{}, d.Flaps...), Lines: d.Changes,
 		})
+	}
+	out.Interims = make([]client.Interim, len(p.Interims))
+	for k, x := range p.Interims {
+		out.Interims[k] = client.Interim{After: x.After, Sites: x.Sites}
+	}
+	out.Drifts = make([]client.Drift, len(p.Drifts))
+	for k, d := range p.Drifts {
+		out.Drifts[k] = driftView(d)
 	}
 	for n, w := range p.Waves {
 		out.Waves = append(out.Waves, client.Wave{N: n + 1, Name: w.Name, Devices: w.Devices, State: string(controller.WaveWaiting)})

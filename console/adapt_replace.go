@@ -69,7 +69,7 @@ func (r *Replacer) Replace(ctx context.Context, want client.NewReplacement, by s
 	if why := strings.TrimSpace(want.Reason); why != "" {
 		message += ": " + why
 	}
-	rev, err := r.src.Intents.prepare(ctx, x.Inventory, by, message)
+	rev, err := r.src.Intents.prepare(ctx, x.Inventory, by, message, nil)
 	if err != nil {
 		return fail(err)
 	}

@@ -36,7 +36,10 @@ func (c *Conductor) Rollout(_ context.Context, id string) (client.Rollout, error
 }
 
 // Start implements [Rollouts].
-func (c *Conductor) Start(ctx context.Context, n intent.Number, by string) (client.Rollout, error) {
+func (c *Conductor) Start(ctx context.Context, n intent.Number, by, urgent string) (client.Rollout, error) {
+	if urgent != "" {
+		return viewed(c.ctl.StartUrgent(ctx, n, by, urgent))
+	}
 	return viewed(c.ctl.StartRollout(ctx, n, by))
 }
 
@@ -62,7 +65,7 @@ func viewed(r controller.Rollout, err error) (client.Rollout, error) {
 
 func rolloutView(r controller.Rollout) client.Rollout {
 	out := client.Rollout{
-		ID: r.ID, Revision: r.Revision, State: string(r.State), Reason: r.Reason, Author: r.Author, Returned: r.Returned, Returns: r.Returns,
+		ID: r.ID, Revision: r.Revision, State: string(r.State), Reason: r.Reason, Author: r.Author, Urgent: r.Urgent, Returned: r.Returned, Returns: r.Returns,
 		Started: r.Started, Ended: timeOrNil(r.Ended), ETA: timeOrNil(r.ETA), Waves: make([]client.Wave, len(r.Waves)),
 	}
 	out.Done, out.Total = r.Progress()

@@ -55,6 +55,14 @@ var access = map[string][]client.Role{
 	"get-plan":            readers,
 	"list-rollouts":       readers,
 	"get-rollout":         readers,
+	"list-baskets":        readers,
+	"get-basket":          readers,
+	"get-ssh-trust":       readers,
+	"list-drifts":         readers,
+	"get-drift":           readers,
+	"list-configs":        readers,
+	"get-config":          readers,
+	"diff-configs":        readers,
 	"list-agents":         append([]client.Role{client.RoleAdmin}, readers...),
 	"list-agent-rollouts": readers,
 	"get-agent-rollout":   readers,
@@ -68,12 +76,20 @@ var access = map[string][]client.Role{
 	"create-enrolment": {client.RoleEngineer},
 	"replace-device":   {client.RoleEngineer},
 	"create-revision":  {client.RoleEngineer},
+	"create-basket":    {client.RoleEngineer},
+	"add-basket":       {client.RoleEngineer},
+	"take-basket":      {client.RoleEngineer},
+	"submit-basket":    {client.RoleEngineer},
+	"drop-basket":      {client.RoleEngineer},
 	"approve-revision": {client.RoleEngineer, client.RoleSecurity},
 	"waive-revision":   {client.RoleSecurity}, // to let pass what no permit names
 	"start-rollout":    {client.RoleEngineer},
 	"resume-rollout":   {client.RoleEngineer},
 	"pause-rollout":    {client.RoleEngineer, client.RoleNOC}, // stopping is urgent
 	"abort-rollout":    {client.RoleEngineer, client.RoleNOC},
+	"revert-drift":     {client.RoleEngineer, client.RoleNOC}, // back to what was approved
+	"adopt-drift":      {client.RoleEngineer},                 // the revision still needs its approval
+	"waive-drift":      {client.RoleEngineer, client.RoleSecurity},
 
 	"add-agent":            {client.RoleAdmin}, // what runs as root on every edge
 	"start-agent-rollout":  {client.RoleEngineer},
@@ -97,6 +113,7 @@ var access = map[string][]client.Role{
 	"list-subjects":              {client.RoleSecurity, client.RoleAuditor},
 	"put-subjects":               {client.RoleSecurity},
 	"revoke-certificate":         {client.RoleSecurity},
+	"create-host-certificate":    {client.RoleSecurity},
 	"create-service-certificate": {client.RoleSecurity},
 }
 

@@ -91,10 +91,46 @@ type Rollouts interface {
 	Rollouts(ctx context.Context) ([]client.Rollout, error) // newest first
 	Rollout(ctx context.Context, id string) (client.Rollout, error)
 	// Start wraps controller.ErrHeld while an approval or a window is missing.
-	Start(ctx context.Context, n intent.Number, by string) (client.Rollout, error)
+	// It waits for no window when urgent says why.
+	Start(ctx context.Context, n intent.Number, by, urgent string) (client.Rollout, error)
 	// Act is "pause", "resume" or "abort".
 	Act(ctx context.Context, id, action, reason, by string) (client.Rollout, error)
 	InForce() intent.Number // last rolled out everywhere; 0: none
+}
+
+// SSH is the CA of logins at, and host keys of, routers that are dialled.
+type SSH interface {
+	Trust() client.SSHTrust
+	// CertifyHost signs a router's host key; it wraps inventory.ErrInvalid.
+	CertifyHost(ctx context.Context, router inventory.DeviceID, want client.NewHostCertificate) (client.HostCertificate, error)
+}
+
+// Baskets are changes that several people prepare; what keeps the revisions may
+// keep them too.
+type Baskets interface {
+	Baskets(ctx context.Context) ([]intent.Basket, error) // newest first
+	Basket(ctx context.Context, id string) (client.BasketView, error)
+	// ActOnBasket is "create", "add", "take", "submit" or "drop".
+	ActOnBasket(ctx context.Context, id, action string, what client.BasketAction, by string) (client.BasketView, error)
+}
+
+// Drifts are devices that were found changed past the controller.
+type Drifts interface {
+	Drifts(ctx context.Context) ([]client.Drift, error) // newest first
+	Drift(ctx context.Context, id string) (client.Drift, error)
+	RevertDrift(ctx context.Context, id string, why client.DriftDecision, by string) (client.Drift, error)
+	WaiveDrift(ctx context.Context, id string, why client.DriftDecision, by string) (client.Drift, error)
+	// AdoptDrift makes a revision that says what the device runs.
+	AdoptDrift(ctx context.Context, id string, why client.DriftDecision, by string) (client.Drift, error)
+}
+
+// Configs are the configurations that devices ran.
+type Configs interface {
+	Configs(ctx context.Context, device inventory.DeviceID) ([]client.ConfigVersion, error) // oldest first
+	// Config is version n, the newest for 0.
+	Config(ctx context.Context, device inventory.DeviceID, n uint64) (client.ConfigVersion, error)
+	// DiffConfigs compares; to 0 is the newest, from 0 the one before to.
+	DiffConfigs(ctx context.Context, device inventory.DeviceID, from, to uint64) (client.ConfigDiff, error)
 }
 
 // Agents keeps the binaries of the edge agent and brings them out.

@@ -31,6 +31,9 @@ type Deps struct {
 	Replacements Replacements // nil: no device can be replaced
 	Tools        Tools        // nil: none run on devices
 	Agents       Agents       // nil: no agent can be upgraded
+	Drifts       Drifts       // nil: none are kept
+	SSH          SSH          // nil: no router is dialled
+	Configs      Configs      // nil: none are archived
 	People       *people.Directory
 	Audit        Audit
 	Inventory    Inventory
@@ -147,6 +150,9 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	c.registerCertificates()
 	c.registerIntent()
 	c.registerAgents()
+	c.registerDrift()
+	c.registerBaskets()
+	c.registerRouters()
 	c.registerDecisions()
 	c.registerIncidents()
 	c.registerOverview()

@@ -291,6 +291,9 @@ func TestBundleNamesTheSitesPorts(t *testing.T) {
 	}
 	out := enrol.Bundle{EnrolURL: b.EnrolURL, Channel: b.Channel, CAURL: b.CAURL, RootPEM: b.RootPEM, Device: tok.Device, Serial: tok.Serial, Token: tok.Token, Signer: b.Signer, Signature: tok.Signature}
 	for _, p := range tok.Ports {
+		if p.MTU < 1280 {
+			t.Errorf("port %s has MTU %d; its profile gives one", p.Port, p.MTU)
+		}
 		out.Ports = append(out.Ports, enrol.Port(p))
 	}
 	if err := errors.Join(out.Validate(), out.Verify(h.pki.RootPEM())); err != nil {

@@ -164,7 +164,7 @@ func (r rollouts) Rollout(_ context.Context, id string) (client.Rollout, error) 
 	return client.Rollout{ID: id, State: "running"}, nil
 }
 
-func (r rollouts) Start(_ context.Context, n intent.Number, _ string) (client.Rollout, error) {
+func (r rollouts) Start(_ context.Context, n intent.Number, _, _ string) (client.Rollout, error) {
 	return client.Rollout{}, fmt.Errorf("revision %d needs an approval: %w", n, controller.ErrHeld)
 }
 

@@ -141,10 +141,10 @@ func (c *Console) waive(ctx context.Context, in *struct {
 
 func (c *Console) startRollout(ctx context.Context, in *struct{ Body client.NewRollout }) (*answer[client.Rollout], error) {
 	about(ctx, revisionName(in.Body.Revision))
-	r, err := c.deps.Rollouts.Start(ctx, in.Body.Revision, principal(ctx).Name)
+	r, err := c.deps.Rollouts.Start(ctx, in.Body.Revision, principal(ctx).Name, in.Body.Urgent)
 	if err == nil {
 		about(ctx, "rollout/"+r.ID)
-		changed(ctx, nil, map[string]any{"revision": r.Revision, "devices": r.Total})
+		changed(ctx, nil, map[string]any{"revision": r.Revision, "devices": r.Total, "urgent": in.Body.Urgent})
 	}
 	return answered(r, err)
 }

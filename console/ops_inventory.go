@@ -48,7 +48,7 @@ func (c *Console) registerInventory() {
 		return nil, fmt.Errorf("site %q: %w", in.ID, inventory.ErrNotFound)
 	})
 	read(c, get("/circuits", "list-circuits", "inventory", "Circuits"), func(ctx context.Context, _ *nothing) (*answer[[]inventory.Circuit], error) {
-		inv, _, err := c.deps.Inventory.Load(ctx)
+		inv, err := c.expanded(ctx)
 		return listed(inv.Circuits, err)
 	})
 	read(c, get("/applications", "list-applications", "inventory", "Applications"), func(ctx context.Context, _ *nothing) (*answer[[]inventory.Application], error) {
@@ -62,9 +62,28 @@ type byID struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
+// expanded reads the inventory with its profiles written out, as people look at
+// sites and circuits; what they edit is [Console.getInventory].
+func (c *Console) expanded(ctx context.Context) (inventory.Inventory, error) {
+	inv, _, err := c.deps.Inventory.Load(ctx)
+	if err != nil {
+		return inventory.Inventory{}, err
+	}
+	out, err := inventory.Expand(inv)
+	if err != nil {
+		return inventory.Inventory{}, fmt.Errorf("write the profiles of the inventory out: %w", err)
+	}
+	for i, s := range inv.Sites {
+		if s.Profile != "" { // told beside what it gave; the expansion has sites of its own then
+			out.Sites[i].Profile, out.Sites[i].Variables = s.Profile, s.Variables
+		}
+	}
+	return out, nil
+}
+
 // declared reads the inventory and the devices' states.
 func (c *Console) declared(ctx context.Context) (inventory.Inventory, []client.Device, error) {
-	inv, _, err := c.deps.Inventory.Load(ctx)
+	inv, err := c.expanded(ctx)
 	if err != nil {
 		return inventory.Inventory{}, nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
 )
@@ -25,6 +26,9 @@ func (c *Controller) Plan(ctx context.Context, n intent.Number) (Plan, error) {
 	p.Compiled = time.Since(start)
 	proving := time.Now()
 	if p.Proof, err = c.Prove(ctx, n); err != nil {
+		return p, err
+	}
+	if err := c.between(ctx, &p); err != nil {
 		return p, err
 	}
 	if p.Proof.Why == "" {
@@ -47,7 +51,40 @@ func (c *Controller) plan(ctx context.Context, n intent.Number) (Plan, error) {
 	c.mu.Unlock()
 	p := MakePlan(from, to)
 	p.Base = base
+	p.Drifts = c.overwrites(p, to)
 	return p, nil
+}
+
+// between fills in what is true of the states between the waves of p: sites that
+// are cut off meanwhile, and what boxes that hold the old beside the new must say
+// and hear and do not, as counterexamples of the proof.
+func (c *Controller) between(ctx context.Context, p *Plan) error {
+	to, err := c.compile(ctx, p.Revision, false)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	from := c.inForce()
+	c.mu.Unlock()
+	p.Interims = interims(*p, from, to, func(id inventory.DeviceID) edge.Config {
+		return keepOld(to.Devices[id].Config, from[id].Config)
+	})
+	found, err := stepFindings(*p, from, to)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		p.Proof.Unreached, p.Proof.Holds = slices.Concat(p.Proof.Unreached, found), false
+	}
+	return nil
+}
+
+// stepwise are the findings of a plan that was not proven but for its steps.
+func stepwise(p Plan) (out []string) {
+	for _, x := range p.Proof.Unreached {
+		out = append(out, x.String())
+	}
+	return out
 }
 
 // StartRollout begins to bring revision n out. It wraps [ErrHeld] when the
@@ -56,6 +93,19 @@ func (c *Controller) plan(ctx context.Context, n intent.Number) (Plan, error) {
 // the proof does not hold and no waiver covers it. An open rollout of an older
 // revision is superseded.
 func (c *Controller) StartRollout(ctx context.Context, n intent.Number, by string) (Rollout, error) {
+	return c.startRollout(ctx, n, by, "")
+}
+
+// StartUrgent is StartRollout that waits for no maintenance window; why is told
+// with the rollout.
+func (c *Controller) StartUrgent(ctx context.Context, n intent.Number, by, why string) (Rollout, error) {
+	if why == "" {
+		return Rollout{}, fmt.Errorf("start rollout: %w: say why it cannot wait for the maintenance window", inventory.ErrInvalid)
+	}
+	return c.startRollout(ctx, n, by, why)
+}
+
+func (c *Controller) startRollout(ctx context.Context, n intent.Number, by, urgent string) (Rollout, error) {
 	if _, err := c.Prove(ctx, n); err != nil { // it takes seconds: not with commands held
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
@@ -70,10 +120,17 @@ func (c *Controller) StartRollout(ctx context.Context, n intent.Number, by strin
 	if err != nil {
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
-	if err := errors.Join(c.cleared(ctx, Rollout{Revision: n}), c.approved(ctx, Rollout{Revision: n})); err != nil {
+	p, err := c.plan(ctx, n)
+	if err == nil {
+		err = c.between(ctx, &p)
+	}
+	if err != nil {
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
-	r, err := c.begin(ctx, n, by, "")
+	if err := errors.Join(c.cleared(ctx, Rollout{Revision: n}, stepwise(p)...), c.approved(ctx, Rollout{Revision: n})); err != nil {
+		return Rollout{}, fmt.Errorf("start rollout: %w", err)
+	}
+	r, err := c.begin(ctx, n, by, "", urgent)
 	if err != nil {
 		return Rollout{}, fmt.Errorf("start rollout: %w", err)
 	}
@@ -96,8 +153,9 @@ func (c *Controller) mayStart(n intent.Number) error {
 }
 
 // begin plans and stores a new rollout; c.commands is held.
-func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns string) (Rollout, error) {
-	if _, err := c.compile(ctx, n, true); err != nil {
+func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns, urgent string) (Rollout, error) {
+	to, err := c.compile(ctx, n, true)
+	if err != nil {
 		return Rollout{}, err
 	}
 	plan, err := c.plan(ctx, n)
@@ -108,7 +166,12 @@ func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns str
 	if err != nil {
 		return Rollout{}, err
 	}
-	r.Returns = returns
+	r.Returns, r.Urgent = returns, urgent
+	for _, d := range plan.Drifts {
+		if returns == "" { // nobody looked at the plan of a return
+			r.Over = append(r.Over, d.ID)
+		}
+	}
 	c.mu.Lock()
 	old := c.open()
 	c.mu.Unlock()
@@ -123,6 +186,7 @@ func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns str
 	if err := c.commit(ctx, r); err != nil {
 		return Rollout{}, err
 	}
+	c.turns.limit(c.cfg.Budget.fates(to.Content))
 	c.stateReached(ctx, r)
 	signal(c.kick)
 	return r, nil
@@ -191,6 +255,9 @@ func (c *Controller) wakeAll(r Rollout) {
 		}
 	}
 }
+
+// Look asks for a pass over id now, for what it runs may have changed.
+func (c *Controller) Look(id inventory.DeviceID) { c.poke(id) }
 
 // poke wakes a device without taking its session for a new one.
 func (c *Controller) poke(id inventory.DeviceID) {

@@ -54,7 +54,10 @@ type Compiled struct {
 	Revision intent.Number
 	Hash     string // of the revision
 	Devices  map[inventory.DeviceID]Want
-	Content  *inventory.Inventory
+	Content  *inventory.Inventory // with every profile written out
+	// Intent is the content as people wrote it, which tells what comes from which
+	// profile: see [inventory.Explain].
+	Intent *inventory.Inventory
 }
 
 // Compile gives the config of one device in service under rev. It is a pure
@@ -62,21 +65,27 @@ type Compiled struct {
 // [inventory.ErrInvalid] or, for a device that is not in service there,
 // [inventory.ErrNotFound].
 func Compile(rev intent.Revision, id inventory.DeviceID) (edge.Config, error) {
-	ix, err := newIndex(&rev.Content)
+	_, ix, err := expanded(rev)
 	if err != nil {
-		return edge.Config{}, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+		return edge.Config{}, err
 	}
 	return ix.compile(id)
 }
 
 // CompileAll gives the config of every device in service under rev, with all
 // faults of the intent at once.
-func CompileAll(rev intent.Revision) (*Compiled, error) {
-	ix, err := newIndex(&rev.Content)
+func CompileAll(rev intent.Revision) (*Compiled, error) { return CompileAgain(rev, nil) }
+
+// CompileAgain is CompileAll for a revision that is mostly like before, which
+// this program compiled: what no change concerns is taken from there. It gives
+// the same. A nil before is no help.
+func CompileAgain(rev intent.Revision, before *Compiled) (*Compiled, error) {
+	content, ix, err := expanded(rev)
 	if err != nil {
-		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+		return nil, err
 	}
-	out := &Compiled{Revision: rev.Number, Hash: rev.Hash, Devices: make(map[inventory.DeviceID]Want, len(ix.edgeAt)), Content: &rev.Content}
+	out := &Compiled{Revision: rev.Number, Hash: rev.Hash, Devices: make(map[inventory.DeviceID]Want, len(ix.edgeAt)), Content: content, Intent: &rev.Content}
+	known := unconcerned(before, content)
 	var mu sync.Mutex // guards errs, asns and out.Devices
 	var errs []error
 	asns := map[uint32]inventory.DeviceID{}
@@ -84,23 +93,38 @@ func CompileAll(rev intent.Revision) (*Compiled, error) {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range ix.edgeAt {
 		g.Go(func() error {
-			cfg, err := ix.compile(d.ID)
-			hash := cfg.Hash()
+			w, ok := known[d.ID]
+			var err error
+			if !ok {
+				w.Config, err = ix.compile(d.ID)
+				w.Hash = w.Config.Hash()
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = append(errs, err)
 				return nil
 			}
-			if other, taken := asns[cfg.BGP.ASN]; taken {
-				errs = append(errs, fmt.Errorf("%w: devices %s and %s get the same AS number %d; move one loopback pool", inventory.ErrInvalid, min(d.ID, other), max(d.ID, other), cfg.BGP.ASN))
+			n := w.Config.BGP.ASN
+			if other, taken := asns[n]; taken {
+				errs = append(errs, fmt.Errorf("%w: devices %s and %s get the same AS number %d; move one loopback pool", inventory.ErrInvalid, min(d.ID, other), max(d.ID, other), n))
 			}
-			asns[cfg.BGP.ASN] = d.ID
-			out.Devices[d.ID] = Want{cfg, hash}
+			asns[n] = d.ID
+			out.Devices[d.ID] = w
 			return nil
 		})
 	}
 	_ = g.Wait() // the errors are in errs
+	for i := range content.Routers {
+		r := &content.Routers[i]
+		if r.Intended != inventory.InService {
+			continue
+		}
+		cfg, err := ix.router(r)
+		errs = append(errs, err)
+		out.Devices[r.ID] = Want{cfg, cfg.Hash()}
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
@@ -108,7 +132,24 @@ func CompileAll(rev intent.Revision) (*Compiled, error) {
 	return out, nil
 }
 
+// expanded is the content of rev with its profiles written out: all that
+// compiling, proving and planning look at.
+func expanded(rev intent.Revision) (*inventory.Inventory, *index, error) {
+	content, err := inventory.Expand(rev.Content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("compile revision %d: write the profiles out: %w", rev.Number, err)
+	}
+	ix, err := newIndex(&content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("compile revision %d: %w", rev.Number, err)
+	}
+	return &content, ix, nil
+}
+
 func (ix *index) compile(id inventory.DeviceID) (edge.Config, error) {
+	if r := slices.IndexFunc(ix.inv.Routers, func(r inventory.Router) bool { return r.ID == id && r.Intended == inventory.InService }); r >= 0 {
+		return ix.router(&ix.inv.Routers[r])
+	}
 	d := ix.devices[id]
 	if d == nil || ix.edgeAt[d.Site] != d {
 		return edge.Config{}, fmt.Errorf("compile %s: %w: not in service in this revision", id, inventory.ErrNotFound)
@@ -143,7 +184,8 @@ func (ix *index) compile(id inventory.DeviceID) (edge.Config, error) {
 	}
 	cfg.Rules = ix.rules(d, segs)
 	cfg.Contract = ix.contract(cfg, site)
-	return cfg, nil
+	cfg.Contract.Keep = ix.kept(d, segs, cfg.Rules)
+	return override(cfg, d)
 }
 
 // addTunnels writes the tunnels and the BGP session over each.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,6 +52,7 @@ func (c *Controller) advance(ctx context.Context) error {
 		open := c.open()
 		if open == nil {
 			c.mu.Unlock()
+			c.driftsDue(time.Now())
 			return errors.Join(c.overdue(ctx), c.waiverEnded(ctx))
 		}
 		now := time.Now().UTC()
@@ -60,6 +62,13 @@ func (c *Controller) advance(ctx context.Context) error {
 			held, err := c.admitted(ctx, next)
 			if err != nil {
 				return err
+			}
+			switch closed := c.outside(next, now); {
+			case closed != "" && held == nil:
+				next = *open
+				next.Reason, next.ETA = closed, time.Time{}
+			case strings.HasPrefix(next.Reason, waitsForWindow):
+				next.Reason = ""
 			}
 			if held != nil {
 				next = *open
@@ -184,6 +193,8 @@ func (c *Controller) seen(t Target, id inventory.DeviceID) Seen {
 		return Seen{}
 	case d.status.InSync() && d.looked:
 		return Seen{Phase: PhaseDone}
+	case c.adriftIn(d):
+		return Seen{PhaseFailed, fmt.Sprintf("%s: changed by somebody else meanwhile, drift %s", id, c.drifts[id].ID)}
 	case d.failed != "":
 		return Seen{PhaseFailed, fmt.Sprintf("%s: %s", id, d.failed)}
 	case d.looked && !d.status.Online && d.status.Commit == "":

@@ -21,8 +21,8 @@ import (
 	"github.com/wardnet/wardnet/inventory/intent"
 )
 
-// Deps are what a Controller cannot work without. All are required but Audit,
-// Keys, Prover, Reached, Reg and Waivers.
+// Deps are what a Controller cannot work without. All are required but Archive,
+// Audit, Drifts, Keys, Prover, Reached, Reg and Waivers.
 type Deps struct {
 	Store     Store
 	Revisions Revisions
@@ -41,8 +41,12 @@ type Deps struct {
 	// Return stores a new revision with the content of to and returns its
 	// number. It is asked again after a crash and should then give the same.
 	Return func(ctx context.Context, failed, to intent.Number, reason string) (intent.Number, error)
+	// Drifts keeps what was found changed; nil: only the process does.
+	Drifts Drifts
+	// Archive is given every configuration that is read back; nil: none is kept.
+	Archive Archive
 	// Audit records what the controller did by itself; what is "drift",
-	// "rollout.halted", "rollout.returned", "rollout.overdue", "rollout.paused" or
+	// "drift." with its state, "rollout.halted", "rollout.returned", "rollout.overdue", "rollout.paused" or
 	// "proof.waiver-ended".
 	Audit func(ctx context.Context, what, object, reason string)
 	// Reached is told how far a device has come with what is assigned to it, at
@@ -60,6 +64,7 @@ type Config struct {
 	Pass    time.Duration `yaml:"pass" json:"pass"`       // for one pass over one device; default 30 s
 	Revert  time.Duration `yaml:"revert" json:"revert"`   // rollback timer on the device; default 45 s, must exceed Pass
 	Resync  time.Duration `yaml:"resync" json:"resync"`   // look for drift this often; default 10 min
+	Look    time.Duration `yaml:"look" json:"look"`       // the same at routers, which do not tell of a change; default 8 s
 	Poll    time.Duration `yaml:"poll" json:"poll"`       // between two looks while verifying; default 250 ms
 	Settle  time.Duration `yaml:"settle" json:"settle"`   // after it a circuit that is dead altogether is not asked for; default 10 s
 	Wave    time.Duration `yaml:"wave" json:"wave"`       // a reachable device must confirm within it; default 3 min
@@ -68,6 +73,10 @@ type Config struct {
 	// Parallel is how many devices may be between push and confirm at once;
 	// default 64. The others of a wave wait their turn.
 	Parallel int `yaml:"parallel" json:"parallel"`
+	// Budget bounds what of that may share a district, a carrier, or be critical.
+	Budget Budget `yaml:"budget" json:"budget"`
+	// Windows are when waves may start; none: always. A return does not wait.
+	Windows []Window `yaml:"windows" json:"windows"`
 	// NoApproval lets a revision go out unapproved. For labs only.
 	NoApproval bool `yaml:"-" json:"-"`
 }
@@ -82,6 +91,7 @@ func (c Config) WithDefaults() (Config, error) {
 		{&c.Pass, 30 * time.Second},
 		{&c.Revert, 45 * time.Second},
 		{&c.Resync, 10 * time.Minute},
+		{&c.Look, 8 * time.Second},
 		{&c.Poll, 250 * time.Millisecond},
 		{&c.Settle, 10 * time.Second},
 		{&c.Wave, 3 * time.Minute},
@@ -99,6 +109,13 @@ func (c Config) WithDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: parallel %d is negative", inventory.ErrInvalid, c.Parallel)
 	}
 	c.Parallel = cmp.Or(c.Parallel, 64)
+	var err error
+	if c.Budget, err = c.Budget.withDefaults(); err != nil {
+		return c, err
+	}
+	if err := checkWindows(c.Windows); err != nil {
+		return c, err
+	}
 	if c.Revert <= c.Pass {
 		return c, fmt.Errorf("%w: revert %s must exceed pass %s, or a device reverts while it is verified", inventory.ErrInvalid, c.Revert, c.Pass)
 	}
@@ -112,7 +129,7 @@ type Controller struct {
 	metrics *metrics
 	kick    chan struct{} // wakes the conductor
 	keyed   chan struct{} // wakes the credentials loop
-	turns   chan struct{} // one element for each device between push and confirm
+	turns   *turns        // who is between push and confirm
 
 	compiling sync.Mutex // one compilation at a time; taken before mu, never under it
 
@@ -125,6 +142,7 @@ type Controller struct {
 	keyEpoch uint64
 	keys     map[inventory.DeviceID]string
 	subs     map[int]func(Event)
+	drifts   map[inventory.DeviceID]*Drift // the newest of each device; replaced, never changed
 	nextSub  int
 
 	prover *proof.Prover
@@ -156,9 +174,9 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	}
 	return &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
-		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: make(chan struct{}, cfg.Parallel),
+		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: newTurns(cfg.Parallel),
 		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{}, prover: deps.Prover,
-		subs: map[int]func(Event){},
+		subs: map[int]func(Event){}, drifts: map[inventory.DeviceID]*Drift{},
 	}, nil
 }
 
@@ -178,6 +196,9 @@ func (c *Controller) load(ctx context.Context) error {
 	rows, err := c.deps.Store.Statuses(ctx)
 	if err != nil {
 		return fmt.Errorf("load device rows: %w", err)
+	}
+	if err := c.loadDrifts(ctx); err != nil {
+		return err
 	}
 	rollouts, err := c.deps.Store.Rollouts(ctx)
 	if err != nil {

@@ -36,7 +36,8 @@ type device struct {
 	due      map[inventory.DeviceID]string
 	set      map[inventory.DeviceID]string // last set in this session
 	setAt    time.Time
-	refused  uint64 // epoch that the device refused
+	refused  uint64    // epoch that the device refused
+	mendedAt time.Time // of the newest report of the device's own repairs
 }
 
 // Event is one change for live views; exactly one field is set.

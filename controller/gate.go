@@ -70,8 +70,8 @@ func (c *Controller) Prove(ctx context.Context, n intent.Number) (Proof, error) 
 }
 
 // cleared says whether the proof of r's revision, or a waiver, lets it go out. A
-// return needs neither: its content was in force.
-func (c *Controller) cleared(ctx context.Context, r Rollout) error {
+// return needs neither: its content was in force. more is what else was found.
+func (c *Controller) cleared(ctx context.Context, r Rollout, more ...string) error {
 	if r.Returns != "" {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (c *Controller) cleared(ctx context.Context, r Rollout) error {
 	if err != nil {
 		return err
 	}
-	findings := p.Findings()
+	findings := append(p.Findings(), more...)
 	if len(findings) == 0 {
 		return nil
 	}

@@ -21,6 +21,9 @@ func (c *Controller) watch(ctx context.Context, d *device) {
 			return
 		}
 		out, after := c.outcome(res, err, &fails)
+		if c.dialled(d) {
+			after = min(after, c.cfg.Look)
+		}
 		c.metrics.seconds.Observe(time.Since(start).Seconds())
 		c.metrics.passes.WithLabelValues(out).Inc()
 		text := ""
@@ -44,6 +47,13 @@ func (c *Controller) watch(ctx context.Context, d *device) {
 		case <-time.After(after):
 		}
 	}
+}
+
+// dialled says whether d is a router, which does not tell of what changes on it.
+func (c *Controller) dialled(d *device) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return d.role == inventory.RoleRouter
 }
 
 // concluded records how a pass ended and tells the conductor.

@@ -9,6 +9,7 @@ type metrics struct {
 	passes      *prometheus.CounterVec // by outcome
 	seconds     prometheus.Histogram   // one pass
 	drift       prometheus.Counter
+	driftOpen   prometheus.Gauge
 	pushes      *prometheus.CounterVec // by result
 	credentials prometheus.Counter
 	rollouts    *prometheus.CounterVec // by state reached
@@ -43,6 +44,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		seconds: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "controller_pass_seconds", Help: "Time of one pass.", Buckets: prometheus.ExponentialBuckets(.01, 2, 13),
+		}),
+		driftOpen: f.NewGauge(prometheus.GaugeOpts{
+			Name: "controller_drift_open", Help: "Devices changed by someone else that wait for a decision.",
 		}),
 		drift: f.NewCounter(prometheus.CounterOpts{
 			Name: "controller_drift_total", Help: "Devices found changed by someone else.",

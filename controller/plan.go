@@ -65,6 +65,10 @@ type Plan struct {
 	Sites    int           // touched
 	People   int           // blast radius: head count at those sites
 	Proof    Proof
+	// Drifts are the devices, changed past us, that the revision writes over.
+	Drifts []Drift
+	// Interims are states between its waves in which sites are cut off.
+	Interims []Interim
 	// Reachability is what the revision newly lets pass, and newly stops, compared
 	// with what is assigned to the devices now; Incomparable says why nothing can
 	// be said of it.
@@ -142,9 +146,7 @@ func (d *DevicePlan) fill(have Want, had bool, want Want) {
 		return
 	}
 	if want.Config.Role == inventory.RoleHub {
-		both := keepOld(want.Config, have.Config).Hash()
-		d.Late = both == have.Hash
-		d.Staged = !d.Late && both != want.Hash
+		d.Late, d.Staged = stages(have, want)
 	}
 	d.Flaps = change.Flaps()
 	d.Reasons = []string{change.Summary()}
@@ -239,6 +241,9 @@ func covers(w, r edge.Rule) bool {
 }
 
 func containsAll[T comparable](all, some []T) bool {
+	if slices.Equal(all, some) {
+		return true // as most are, and a hub's are long
+	}
 	set := make(map[T]bool, len(all))
 	for _, e := range all {
 		set[e] = true

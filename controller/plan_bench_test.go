@@ -110,16 +110,16 @@ func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{206, 3321} {
 		inv := nation(b, n)
 		plan := func(p *proof.Prover, number intent.Number, inv inventory.Inventory, before *Compiled) *Compiled {
-			to, err := CompileAll(intent.Revision{Number: number, Org: inv.Org, Author: "lan", Content: inv, Hash: fmt.Sprint(number)})
+			to, err := CompileAgain(intent.Revision{Number: number, Org: inv.Org, Author: "lan", Content: inv, Hash: fmt.Sprint(number)}, before)
 			if err != nil {
 				b.Fatal(err)
 			}
 			var old proof.Side
 			if before != nil {
 				MakePlan(before.Devices, to)
-				old = proof.Side{Inventory: *before.Content, Boxes: proofBoxes(before.Devices)}
+				old = proof.Side{Intent: before.Hash, Inventory: *before.Content, Boxes: proofBoxes(before.Devices)}
 			}
-			side := proof.Side{Inventory: *to.Content, Boxes: proofBoxes(to.Devices)}
+			side := proof.Side{Key: to.Hash, Intent: to.Hash, Inventory: *to.Content, Boxes: proofBoxes(to.Devices)}
 			r, err := p.Prove(side)
 			if err != nil || !r.Holds {
 				b.Fatal(err, r.Counterexamples, r.Unreached)
@@ -141,17 +141,18 @@ func BenchmarkPlan(b *testing.B) {
 			var p proof.Prover
 			before := plan(&p, 1, inv, nil)
 			number := intent.Number(1)
-			for b.Loop() {
+			for b.Loop() { // another site each time: what comes back would be remembered
 				number++
 				next := inv
 				next.Sites = slices.Clone(inv.Sites)
-				s := &next.Sites[len(next.Sites)/2]
+				s := &next.Sites[int(number)%len(next.Sites)]
 				s.Segments = slices.Clone(s.Segments)
 				for i := range s.Segments {
-					if s.Segments[i].Kind == inventory.IoT && number%2 == 0 {
+					if s.Segments[i].Kind == inventory.IoT {
 						s.Segments[i].Unused = "cameras moved"
 					}
 				}
+				inv = next
 				before = plan(&p, number, next, before)
 			}
 		})

@@ -55,9 +55,9 @@ func (c *Controller) compare(ctx context.Context, p *Plan) error {
 		if err != nil {
 			return err
 		}
-		before.Inventory = *base.Content
+		before.Intent, before.Inventory = base.Hash, *base.Content
 	}
-	p.Reachability, err = c.prover.Compare(before, proof.Side{Inventory: *to.Content, Boxes: proofBoxes(to.Devices)})
+	p.Reachability, err = c.prover.Compare(before, proof.Side{Intent: to.Hash, Inventory: *to.Content, Boxes: proofBoxes(to.Devices)})
 	return err
 }
 
@@ -69,7 +69,7 @@ func Prove(c *Compiled) (proof.Result, error) {
 }
 
 func prove(p *proof.Prover, c *Compiled) (proof.Result, error) {
-	r, err := p.Prove(proof.Side{Key: c.Hash, Inventory: *c.Content, Boxes: proofBoxes(c.Devices)})
+	r, err := p.Prove(proof.Side{Key: c.Hash, Intent: c.Hash, Inventory: *c.Content, Boxes: proofBoxes(c.Devices)})
 	if err != nil {
 		return r, fmt.Errorf("prove revision %d: %w", c.Revision, err)
 	}
@@ -79,6 +79,9 @@ func prove(p *proof.Prover, c *Compiled) (proof.Result, error) {
 func proofBoxes(devices map[inventory.DeviceID]Want) []proof.Box {
 	boxes := make([]proof.Box, 0, len(devices))
 	for _, id := range slices.Sorted(maps.Keys(devices)) {
+		if devices[id].Config.Role == inventory.RoleRouter {
+			continue // the proof takes a router to announce what the hub may take from it
+		}
 		b := proofBox(devices[id].Config)
 		b.Key = devices[id].Hash
 		boxes = append(boxes, b)
@@ -94,6 +97,7 @@ func proofBox(c edge.Config) proof.Box {
 		Segments: map[inventory.SegmentKind]string{},
 	}
 	c.Circuits, c.Segments, c.Uplinks = slices.Clone(c.Circuits), slices.Clone(c.Segments), slices.Clone(c.Uplinks)
+	near := make(map[string]netip.Addr, len(c.Circuits))
 	for i := range c.Circuits {
 		x := &c.Circuits[i]
 		x.Port = cmp.Or(x.Port, fmt.Sprintf("circuit%d", i))
@@ -101,6 +105,8 @@ func proofBox(c edge.Config) proof.Box {
 			x.Addressing = inventory.DHCP
 		}
 		b.Circuits = append(b.Circuits, x.Port)
+		b.CircuitIDs = append(b.CircuitIDs, inventory.CircuitID(x.Name))
+		near[x.Name] = x.Address.Addr()
 	}
 	for i := range c.Segments {
 		x := &c.Segments[i]
@@ -128,6 +134,7 @@ func proofBox(c edge.Config) proof.Box {
 		}
 		b.Links = append(b.Links, proof.Link{
 			Tunnel: t.Name, Interface: name, Peer: t.Peer, Local: t.Local.Addr(), Remote: t.Remote, Circuit: inventory.CircuitID(t.Circuit), MTU: t.MTU,
+			Listen: cmp.Or(t.ListenPort, t.Endpoint.Port()), Near: near[t.Circuit], Far: t.Endpoint.Addr(),
 		})
 	}
 	b.Render = func() (proof.Artefacts, error) {

@@ -31,11 +31,12 @@ func alter(t *rapid.T, inv *inventory.Inventory) {
 	case 0: // a segment goes out of use
 		k := rapid.IntRange(0, len(s.Segments)-1).Draw(t, "segment")
 		s.Segments = slices.Clone(s.Segments)
-		if s.Segments[k].Unused == "" {
+		if s.Segments[k].Unused == "" && (s.Segments[k].Kind != inventory.Staff || !s.Legacy.IsValid()) { // it is translated to
 			s.Segments[k].Unused = "not needed here"
 		}
 	case 1: // an old prefix is kept, or renumbered at last
-		if s.Legacy.IsValid() {
+		staff := slices.ContainsFunc(s.Segments, func(g inventory.Segment) bool { return g.Kind == inventory.Staff && g.Unused == "" })
+		if s.Legacy.IsValid() || !staff {
 			s.Legacy = netip.Prefix{}
 		} else {
 			s.Legacy = netip.MustParsePrefix("192.168.7.0/24")

@@ -35,12 +35,11 @@ func (c *Controller) reconcile(ctx context.Context, d *device) (Result, error) {
 	if !errors.Is(err, errTurn) {
 		return res, err
 	}
-	select { // outside of the pass: what it read is read again after the wait
-	case c.turns <- struct{}{}:
-	case <-ctx.Done():
-		return Result{}, context.Cause(ctx)
+	// Outside of the pass: what it read is read again after the wait.
+	if err := c.turns.take(ctx, d.id); err != nil {
+		return Result{}, err
 	}
-	defer func() { <-c.turns }()
+	defer c.turns.give(d.id)
 	return c.pass(ctx, d, true)
 }
 
@@ -70,17 +69,16 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 	if err != nil {
 		return stop("read", err)
 	}
+	c.archive(ctx, d, dev, have, pending)
 	same := have.Hash == want.Hash && have.Device == d.id
 	switch {
 	case pending != "" && (pending != st.Commit || !same):
 		return stop("adopt", errBusy)
 	case pending == "" && same:
-		return c.settled(ctx, d, st, have)
-	}
-	drifted := pending == "" && st.Hash == want.Hash
-	if drifted {
-		if err := c.drifted(ctx, d, have, st); err != nil {
-			return stop("journal", err)
+		return c.settled(ctx, d, dev, st, have)
+	case pending == "":
+		if err := c.adrift(ctx, d, dev, want, st, have); err != nil {
+			return stop("drift", err)
 		}
 	}
 	if err := c.gate(st); err != nil {
@@ -99,12 +97,10 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 		return c.finish(ctx, d, dev, push{pending, st.Target.Revision, want, have.Config, nil}, "adopted")
 	}
 	if !turn {
-		select {
-		case c.turns <- struct{}{}:
-			defer func() { <-c.turns }()
-		default:
+		if again := c.turns.try(d.id); again != nil {
 			return stop("push", errTurn)
 		}
+		defer c.turns.give(d.id)
 	}
 	return c.push(ctx, d, dev, st, want, have)
 }
@@ -187,6 +183,9 @@ func (c *Controller) finish(ctx context.Context, d *device, dev Driver, p push, 
 	}
 	c.metrics.pushes.WithLabelValues(result).Inc()
 	c.deps.Reached(ctx, d.id, StepConfirm, nil)
+	if err := c.restored(ctx, d, p.want.Hash); err != nil {
+		return stop("drift", err)
+	}
 	return Result{Changed: true}, nil
 }
 
@@ -235,7 +234,10 @@ func (c *Controller) reverted(ctx context.Context, d *device, dev Driver, want *
 }
 
 // settled records that the device runs, confirmed, what is wanted.
-func (c *Controller) settled(ctx context.Context, d *device, st Status, have edge.Signed) (Result, error) {
+func (c *Controller) settled(ctx context.Context, d *device, dev Driver, st Status, have edge.Signed) (Result, error) {
+	if err := c.restored(ctx, d, have.Hash); err != nil {
+		return Result{}, &StepError{d.id, "drift", err}
+	}
 	res := Result{Changed: st.Hash != have.Hash}
 	var entries []Entry
 	if res.Changed {
@@ -248,16 +250,15 @@ func (c *Controller) settled(ctx context.Context, d *device, st Status, have edg
 		return Result{}, &StepError{d.id, "journal", err}
 	}
 	c.deps.Reached(ctx, d.id, StepConfirm, nil)
+	state, err := dev.State(ctx)
+	if err != nil {
+		return Result{}, &StepError{d.id, "read", err}
+	}
+	_, st = c.assigned(d)
+	if err := c.mended(ctx, d, st, state.Mends); err != nil {
+		return Result{}, &StepError{d.id, "drift", err}
+	}
 	return res, nil
-}
-
-// drifted counts and records a device that somebody else has changed.
-func (c *Controller) drifted(ctx context.Context, d *device, have edge.Signed, st Status) error {
-	c.metrics.drift.Inc()
-	reason := fmt.Sprintf("runs %.12s of revision %d instead of %.12s; returned to the intent", have.Hash, have.Revision, st.Want)
-	c.deps.Audit(ctx, "drift", string(d.id), reason)
-	return c.observe(ctx, d, func(s *Status) { s.Drifts++; s.Hash = have.Hash; s.Online = true },
-		Entry{Revision: st.Target.Revision, Hash: have.Hash, Step: StepDrift, Error: reason})
 }
 
 // assigned returns what d is to run, and its row.

@@ -35,7 +35,7 @@ func (c *Controller) returning(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make the revision that returns %d to %d: %w", failed.Revision, failed.Base, err)
 		}
-		if _, err := c.begin(ctx, n, "wardnet", failed.ID); err != nil {
+		if _, err := c.begin(ctx, n, systemName, failed.ID, ""); err != nil {
 			return fmt.Errorf("return revision %d to the content of %d: %w", failed.Revision, failed.Base, err)
 		}
 		return nil

@@ -71,6 +71,10 @@ type Rollout struct {
 	// the removals wave.
 	Keep map[inventory.DeviceID][]intent.Number `json:",omitempty"`
 	ETA  time.Time                              `json:",omitzero"` // estimate of the end; zero when unknown
+	// Urgent is why it does not wait for a maintenance window; empty: it does.
+	Urgent string `json:",omitempty"`
+	// Over are the drifts that its plan named as written over.
+	Over []string `json:",omitempty"`
 }
 
 // Open says whether the rollout still admits devices, now or after a resume.

@@ -39,16 +39,25 @@ func (ix *index) segments(site *inventory.Site) ([]edge.Segment, error) {
 // everywhere. To the internet every site goes by its own circuits: such a permit
 // gives no rule for what comes through a tunnel.
 func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
+	return ix.rulesAt(d, own, ix.sites[d.Site])
+}
+
+// rulesAt is rules with the openings that site lists.
+func (ix *index) rulesAt(d *inventory.Device, own []edge.Segment, site *inventory.Site) []edge.Rule {
 	out := []edge.Rule{}
 	for i := range ix.inv.Permits {
 		p := &ix.inv.Permits[i]
+		from, ok := opened(p, d, site)
+		if !ok {
+			continue
+		}
 		app := ix.apps[p.ToApp]
 		ports := p.Ports
 		if app != nil {
 			ports = app.Ports
 		}
 		for _, s := range own {
-			if !slices.Contains(p.From, s.Kind) {
+			if !slices.Contains(from, s.Kind) {
 				continue
 			}
 			dst := ix.sitePool
@@ -74,6 +83,40 @@ func (ix *index) rules(d *inventory.Device, own []edge.Segment) []edge.Rule {
 		return cmp.Or(cmp.Compare(a.Permit, b.Permit), cmp.Compare(a.From, b.From))
 	})
 	return out
+}
+
+// kept are the rules that the permits ask for and the openings of d's site leave
+// out: what is in use of them must not be cut.
+func (ix *index) kept(d *inventory.Device, own []edge.Segment, have []edge.Rule) []edge.Rule {
+	site := ix.sites[d.Site]
+	if d.Role == inventory.RoleHub || len(site.Opens) == 0 {
+		return nil
+	}
+	all := *site
+	all.Opens = nil
+	var out []edge.Rule
+	for _, r := range ix.rulesAt(d, own, &all) {
+		if !slices.ContainsFunc(have, func(o edge.Rule) bool { return o.Permit == r.Permit && o.From == r.From }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// opened lists the segments of a site for which its box carries p out, out of
+// those that p names; false: for none. A site that lists no openings has all.
+func opened(p *inventory.Permit, d *inventory.Device, site *inventory.Site) ([]inventory.SegmentKind, bool) {
+	if d.Role == inventory.RoleHub || len(site.Opens) == 0 {
+		return p.From, true
+	}
+	i := slices.IndexFunc(site.Opens, func(o inventory.Opening) bool { return o.Permit == p.ID })
+	if i < 0 {
+		return nil, false
+	}
+	if o := site.Opens[i]; len(o.From) > 0 {
+		return o.From, true
+	}
+	return p.From, true
 }
 
 // inbound is the rule for flows of permit p that arrive through a tunnel.

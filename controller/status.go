@@ -18,7 +18,7 @@ var ErrHeld = errors.New("held")
 // StepError says where in the loop one device stopped.
 type StepError struct {
 	Device inventory.DeviceID
-	Step   string // "dial", "credentials", "read", "adopt", "gate", "journal", "push", "verify", "confirm"
+	Step   string // "dial", "credentials", "read", "adopt", "drift", "gate", "journal", "push", "verify", "confirm"
 	Err    error
 }
 

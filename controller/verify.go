@@ -30,6 +30,7 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 		}
 		return fmt.Errorf("read-back: the device runs %.12s (says %.12s), wanted is %.12s", h, got.Hash, p.want.Hash)
 	}
+	c.archive(ctx, d, dev, got, p.commit)
 	tick := time.NewTicker(c.cfg.Poll)
 	defer tick.Stop()
 	start, woken := time.Now(), false

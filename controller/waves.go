@@ -10,14 +10,16 @@ import (
 )
 
 // makeWaves orders the pushes of a plan: each hub alone (what a change adds),
-// then edges up to 1 %, 5 % and 10 % of those touched, then the rest, then each
+// each router of the data centre alone, then edges up to 1 %, 5 % and 10 % of those touched, then the rest, then each
 // staged hub alone again (what the change takes away).
 func makeWaves(devices []DevicePlan, to *Compiled) []PlannedWave {
 	var hubs []DevicePlan
-	var edges []inventory.DeviceID
+	var edges, routers []inventory.DeviceID
 	for _, d := range devices {
 		switch {
 		case d.Action == Remove:
+		case to.Devices[d.Device].Config.Role == inventory.RoleRouter:
+			routers = append(routers, d.Device)
 		case to.Devices[d.Device].Config.Role == inventory.RoleHub:
 			hubs = append(hubs, d)
 		default:
@@ -29,6 +31,9 @@ func makeWaves(devices []DevicePlan, to *Compiled) []PlannedWave {
 		if !h.Late {
 			waves = append(waves, PlannedWave{Name: hubWave(h.Site), Devices: []inventory.DeviceID{h.Device}, Additions: h.Staged})
 		}
+	}
+	for _, id := range routers { // after the hubs' ends, and each alone
+		waves = append(waves, PlannedWave{Name: "router-" + strings.TrimPrefix(string(id), "router-"), Devices: []inventory.DeviceID{id}})
 	}
 	waves = append(waves, EdgeWaves(edges, to.Content)...)
 	for _, h := range hubs {

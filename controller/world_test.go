@@ -54,16 +54,17 @@ type world struct {
 	cuts      inventory.DeviceID // a push to it cuts its session for a while
 	killAt    int                // the write that kills the controller; 0: none
 	kill      func()
-	takes     time.Duration // for a push
-	open      int           // pushed to and not confirmed
-	most      int           // ever open at once
+	takes     time.Duration               // for a push
+	hand      map[inventory.DeviceID]bool // people can change it past us
+	open      int                         // pushed to and not confirmed
+	most      int                         // ever open at once
 }
 
 func newWorld(t *testing.T, revs ...inventory.Inventory) *world {
 	w := &world{
 		t: t, devices: map[inventory.DeviceID]*fake.Device{}, inventory: revs[0].Devices,
 		rows: map[inventory.DeviceID]Status{}, revisions: map[intent.Number]intent.Revision{}, approvals: map[intent.Number][]intent.Approval{},
-		epoch: 1, keys: map[inventory.DeviceID]string{},
+		epoch: 1, keys: map[inventory.DeviceID]string{}, hand: map[inventory.DeviceID]bool{},
 	}
 	for _, d := range revs[0].Devices {
 		w.devices[d.ID] = fake.New(d.ID, map[string]crypto.PublicKey{"k": signer().Public()})
@@ -100,6 +101,9 @@ func (w *world) start(cfg Config) *life {
 		Dial: func(ctx context.Context, id inventory.DeviceID) (Driver, error) {
 			if _, err := w.devices[id].Pending(ctx); err != nil {
 				return nil, err
+			}
+			if w.hand[id] {
+				return byHand{driver{w.devices[id], l}}, nil
 			}
 			return driver{w.devices[id], l}, nil
 		},

@@ -185,10 +185,13 @@ type Contract struct {
 	Prefixes []netip.Prefix   `json:"prefixes"`           // that must be in the routing table
 	DNS      []netip.Addr     `json:"dns,omitempty"`      // servers that must answer
 	Services []netip.AddrPort `json:"services,omitempty"` // TCP services that must accept
+	// Keep are flows that the intent permits and the rules leave out: a change
+	// that cuts one in use is no good.
+	Keep []Rule `json:"keep,omitempty"`
 }
 
 // Items names every item, "bfd/<tunnel>", "prefix/<p>", "dns/<addr>",
-// "service/<addr:port>", in this order.
+// "service/<addr:port>", "flows/<permit>", in this order.
 func (c Contract) Items() []string {
 	items := make([]string, 0, len(c.BFD)+len(c.Prefixes)+len(c.DNS)+len(c.Services))
 	for _, t := range c.BFD {
@@ -203,8 +206,24 @@ func (c Contract) Items() []string {
 	for _, a := range c.Services {
 		items = append(items, "service/"+a.String())
 	}
+	said := ""
+	for _, r := range c.Keep { // sorted by permit
+		if item := FlowsItem(r.Permit); item != said {
+			items = append(items, item)
+			said = item
+		}
+	}
 	return items
 }
+
+// FlowsItem is the contract's item of the flows of a permit: the change cut none
+// that was in use. It holds before every change.
+func FlowsItem(p inventory.PermitID) string { return flowsPrefix + string(p) }
+
+// IsFlowsItem says whether an item is one of [FlowsItem].
+func IsFlowsItem(item string) bool { return strings.HasPrefix(item, flowsPrefix) }
+
+const flowsPrefix = "flows/"
 
 // Hash is the config hash: lower-case hex SHA-256 of the canonical JSON.
 func (c Config) Hash() string {
@@ -254,7 +273,22 @@ type State struct {
 	Protocol   int       `json:"protocol,omitempty"` // the agent's [Protocol]
 	Version    string    `json:"version,omitempty"`  // the agent's build; "": unknown
 	Alarms     []string  `json:"alarms,omitempty"`   // what somebody should look at, sorted
+	Mends      []Mend    `json:"mends,omitempty"`    // the newest, oldest first
 }
+
+// Mend is one time that a device found itself changed past its agent, and put
+// back what was signed.
+type Mend struct {
+	At   time.Time `json:"at"`
+	What []string  `json:"what"`          // the differences, at most [MostMended]
+	Who  string    `json:"who,omitempty"` // as far as the box knows: process, user
+}
+
+// Bounds of what a device tells of its repairs.
+const (
+	MostMends  = 8
+	MostMended = 20
+)
 
 // Reverted is a commit that the device took back after it was in force.
 type Reverted struct {

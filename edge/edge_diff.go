@@ -21,6 +21,9 @@ type list[T any] struct {
 	// flap is asked for replaced (changed holds the differing fields) and
 	// removed (changed is nil) elements; nil: nothing is ever interrupted.
 	flap func(peers map[string]inventory.DeviceID, have T, changed []string) string
+	// equal says quickly of most equal elements that they are; nil: there is
+	// nothing quick to ask.
+	equal func(a, b T) bool
 }
 
 var (
@@ -34,7 +37,7 @@ var (
 				return fmt.Sprintf("will interrupt circuit %s and its tunnels", c.Name)
 			}
 			return ""
-		},
+		}, nil,
 	}
 	segments = list[Segment]{
 		KindSegment, func(s Segment) string { return string(s.Kind) }, func(v *Value) **Segment { return &v.Segment },
@@ -48,7 +51,7 @@ var (
 				return fmt.Sprintf("will move segment %s from port %s", s.Kind, cmp.Or(s.Port, "none"))
 			}
 			return "" // leases, DNS and NTP change under running hosts
-		},
+		}, nil,
 	}
 	translations = list[Translation]{
 		KindLegacy, func(t Translation) string { return string(t.Segment) }, func(v *Value) **Translation { return &v.Legacy },
@@ -57,7 +60,7 @@ var (
 				return fmt.Sprintf("will stop translating %s of segment %s", t.Inside, t.Segment)
 			}
 			return fmt.Sprintf("will cut the flows of translated hosts in segment %s", t.Segment)
-		},
+		}, nil,
 	}
 	uplinks = list[Uplink]{
 		KindUplink, func(u Uplink) string { return u.Name }, func(v *Value) **Uplink { return &v.Uplink },
@@ -69,7 +72,7 @@ var (
 				return fmt.Sprintf("will reset BGP to %s over uplink %s", u.Peer, u.Name)
 			}
 			return "" // what is accepted is policy
-		},
+		}, nil,
 	}
 	classes = list[Class]{
 		kind: KindClass, key: func(c Class) string { return c.Name }, field: func(v *Value) **Class { return &v.Class },
@@ -84,7 +87,7 @@ var (
 				return fmt.Sprintf("will reset BGP to %s over %s", t.Peer, t.Name)
 			}
 			return "" // MTU, allowed addresses and preference change on a live tunnel
-		},
+		}, equalTunnels,
 	}
 	neighbours = list[Neighbour]{
 		KindNeighbour, func(n Neighbour) string { return n.Tunnel }, func(v *Value) **Neighbour { return &v.Neighbour },
@@ -100,7 +103,7 @@ var (
 				return fmt.Sprintf("will reset BGP to %s over %s", peer, n.Tunnel)
 			}
 			return "" // preference is policy; BFD timers are renegotiated by a poll sequence (RFC 5880 §6.8.3)
-		},
+		}, func(a, b Neighbour) bool { return a == b },
 	}
 	rules = list[Rule]{
 		kind: KindRule,
@@ -110,7 +113,7 @@ var (
 			}
 			return string(r.Permit) + "/" + string(r.From)
 		},
-		field: func(v *Value) **Rule { return &v.Rule },
+		field: func(v *Value) **Rule { return &v.Rule }, equal: equalRules,
 	}
 )
 
@@ -175,6 +178,9 @@ func diffOne[T any](c Change, kind Kind, have, want T, field func(*Value) **T, f
 
 // diffList compares two lists element by element, matched by name.
 func diffList[T any](c Change, l list[T], have, want []T, peers map[string]inventory.DeviceID) Change {
+	if l.equal != nil && slices.EqualFunc(have, want, l.equal) {
+		return c // as most lists of a hub are, which are long
+	}
 	at := map[string]int{}
 	for i, name := range l.names(have) {
 		at[name] = i
@@ -184,7 +190,11 @@ func diffList[T any](c Change, l list[T], have, want []T, peers map[string]inven
 		op := Op{Verb: Add, Kind: l.kind, Name: name, At: i, Reason: "wanted, and not on the device"}
 		if h, ok := at[name]; ok {
 			delete(at, name)
-			reason, changed := differences(have[h], want[i])
+			var reason string
+			var changed []string
+			if l.equal == nil || !l.equal(have[h], want[i]) {
+				reason, changed = differences(have[h], want[i])
+			}
 			switch {
 			case len(changed) == 0 && h > last:
 				last = h
@@ -248,40 +258,15 @@ func differences(have, want any) (reason string, changed []string) {
 		}
 		name, _, _ := strings.Cut(h.Type().Field(i).Tag.Get("json"), ",")
 		changed = append(changed, name)
-		if hf.Kind() == reflect.Slice {
+		if hp, ok := hf.Interface().([]netip.Prefix); ok {
+			parts = append(parts, name+" "+setDifference(hp, wf.Interface().([]netip.Prefix)))
+		} else if hf.Kind() == reflect.Slice {
 			parts = append(parts, name+" "+setDifference(elements(hf), elements(wf)))
 		} else {
 			parts = append(parts, fmt.Sprintf("%s %v → %v", name, show(hf), show(wf)))
 		}
 	}
 	return strings.Join(parts, ", "), changed
-}
-
-// setDifference names what goes and what comes; a few, then a number.
-func setDifference(have, want []string) string {
-	var parts []string
-	lacks := func(all []string) func(string) bool { // a hub's lists have thousands
-		in := make(map[string]bool, len(all))
-		for _, e := range all {
-			in[e] = true
-		}
-		return func(e string) bool { return !in[e] }
-	}
-	gone, added := lacks(want), lacks(have)
-	for _, e := range have {
-		if gone(e) {
-			parts = append(parts, "−"+e)
-		}
-	}
-	for _, e := range want {
-		if added(e) {
-			parts = append(parts, "+"+e)
-		}
-	}
-	if len(parts) == 0 {
-		return "order or repetition"
-	}
-	return some(parts)
 }
 
 // describe prints the non-zero fields of a value but the one that is its name.
@@ -309,6 +294,9 @@ func isRecord(v reflect.Value) bool {
 func same(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Slice && a.Len() == 0 && b.Len() == 0 {
 		return true
+	}
+	if ps, ok := a.Interface().([]netip.Prefix); ok {
+		return slices.Equal(ps, b.Interface().([]netip.Prefix))
 	}
 	if isRecord(a) {
 		for i := range a.NumField() {

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
 // A CSV cell holds a scalar as in YAML, a list with ";" between its entries, or
 // a list of small records with "|" between their fields, optional last fields
-// left out: "staff;dmz|no servers for the public" is two segments. A backslash
+// left out: "staff;dmz|no servers for the public" is two segments. Names with
+// values are "name=value;name=value". A backslash
 // takes the meaning from the next character. A list inside a record is written
 // as a cell of its own and then escaped as one text, which is for programs; by
 // hand YAML is the better choice for it.
@@ -51,6 +53,9 @@ func unescapeCell(s string) (string, error) {
 
 // setCell parses the text of one cell into v.
 func setCell(v reflect.Value, s string) error {
+	if v.Kind() == reflect.Map {
+		return setEntries(v, s)
+	}
 	if v.Kind() != reflect.Slice {
 		return setScalar(v, s)
 	}
@@ -65,6 +70,37 @@ func setCell(v reflect.Value, s string) error {
 		}
 	}
 	return nil
+}
+
+// setEntries parses "name=value;name=value" into a map of texts.
+func setEntries(v reflect.Value, s string) error {
+	if s == "" {
+		return nil
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i, part := range splitCell(s, ';') {
+		part, err := unescapeCell(part)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", i+1, err)
+		}
+		name, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return fmt.Errorf("entry %d: %q is not name=value", i+1, part)
+		}
+		key := reflect.ValueOf(name)
+		if v.MapIndex(key).IsValid() {
+			return fmt.Errorf("entry %d: %q has a value already", i+1, name)
+		}
+		v.SetMapIndex(key, reflect.ValueOf(value).Convert(v.Type().Elem()))
+	}
+	return nil
+}
+
+// sortedKeys are the names of a map of texts.
+func sortedKeys(v reflect.Value) []reflect.Value {
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	return keys
 }
 
 // setPart parses one entry of a list.
@@ -99,6 +135,13 @@ func setPart(v reflect.Value, s string) error {
 
 // cellText is the inverse of setCell.
 func cellText(v reflect.Value) string {
+	if v.Kind() == reflect.Map {
+		var parts []string
+		for _, k := range sortedKeys(v) {
+			parts = append(parts, cellEscape.Replace(k.String()+"="+v.MapIndex(k).String()))
+		}
+		return strings.Join(parts, ";")
+	}
 	if v.Kind() != reflect.Slice {
 		s, _ := scalarText(v)
 		return s

@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,10 @@ import (
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawInventory(t).Normalize()
+		if rapid.Bool().Draw(t, "with profiles") {
+			want = drawProfiles(t, want)
+			drawOpenings(t, &want)
+		}
 		if rapid.Bool().Draw(t, "allocated") {
 			var err error
 			if want, err = Allocate(want); err != nil {
@@ -127,6 +132,7 @@ func change(pairs ...string) string {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(base))
 	f.Add([]byte(change("sites:", "sites: &a", "devices: []", "devices: *a")))
+	f.Add([]byte(profiledBase()))
 	f.Add([]byte("{apiVersion: wardnet/v1, kind: Inventory, org: [1, {a: b}]}"))
 	f.Add([]byte("\xff\xfea\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -147,9 +153,12 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzDecodeCSV(f *testing.F) {
-	f.Add(uint8(4), "id,unit,kind,name,hubs,lat,lon,segments\ns-1,u-1,branch,\"A, B\",hub-1;hub-2,1,2,staff;dmz|không có\n")
-	f.Add(uint8(6), "id,name\nvnpt,VNPT\n")
-	f.Add(uint8(9), "owner,pool,prefix\nsite/s-1,p,10.0.0.0/20\n")
+	noun := func(name string) uint8 { return uint8(slices.Index(Nouns(), name)) }
+	f.Add(noun("sites"), "id,unit,kind,name,hubs,lat,lon,segments\ns-1,u-1,branch,\"A, B\",hub-1;hub-2,1,2,staff;dmz|không có\n")
+	f.Add(noun("sites"), "id,unit,kind,name,hubs,lat,lon,profile,variables,opens\ns-1,u-1,branch,B,hub-1,1,2,w,a=1;b=x\\;y,p|staff\\;iot;q\n")
+	f.Add(noun("profiles"), "id,variables,bfd_interval_ms,segments,circuits\nw,a|integer|5,${a},staff||${p},ftth|${a};|1400\n")
+	f.Add(noun("carriers"), "id,name\nvnpt,VNPT\n")
+	f.Add(noun("allocations"), "owner,pool,prefix\nsite/s-1,p,10.0.0.0/20\n")
 	f.Fuzz(func(t *testing.T, n uint8, text string) {
 		noun := Nouns()[int(n)%len(Nouns())]
 		inv, err := DecodeCSV(noun, noun+".csv", strings.NewReader(text))

@@ -51,7 +51,7 @@ func columns(t reflect.Type) []field {
 	var out []field
 	for _, f := range fieldsOf(t) {
 		ft := t.FieldByIndex(f.index).Type
-		if ft.Kind() != reflect.Struct || ft.PkgPath() != t.PkgPath() {
+		if ft.Kind() != reflect.Struct || ft.PkgPath() != t.PkgPath() || ft.Implements(reflect.TypeFor[fieldText]()) {
 			out = append(out, f)
 			continue
 		}

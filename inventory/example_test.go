@@ -30,3 +30,21 @@ func ExampleIndex_Search() {
 	// u-25807 Xã Thanh An
 	// u-27676 Xã Thạnh An
 }
+
+// What sites have in common is written once; every field can say where it comes
+// from.
+func ExampleExplain() {
+	inv := sample.Written()
+	sources, err := inventory.Explain(inv, "b-01")
+	if err != nil {
+		fmt.Println(err)
+	}
+	for _, s := range sources {
+		if s.Field == "segments.servers.unused" || s.Field == "circuits.c-b-01-1.mtu" {
+			fmt.Printf("%s: %s, %s (%s)\n", s.Field, s.Value, s, s.At)
+		}
+	}
+	// Output:
+	// segments.servers.unused: chi nhánh không đặt máy chủ, from profile branch-standard (profiles[0].segments[0].unused)
+	// circuits.c-b-01-1.mtu: 1492, from profile edge-standard (profiles[1].circuits[0].mtu)
+}

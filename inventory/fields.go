@@ -53,6 +53,9 @@ func asText(v reflect.Value) (encoding.TextUnmarshaler, bool) {
 func setScalar(v reflect.Value, s string) error {
 	if u, ok := asText(v); ok {
 		if err := u.UnmarshalText([]byte(s)); err != nil {
+			if _, ours := u.(fieldText); ours {
+				return err
+			}
 			if v.Type() == reflect.TypeFor[netip.Addr]() {
 				return fmt.Errorf("%q is not an address (want e.g. 10.64.0.1)", s)
 			}
@@ -117,7 +120,7 @@ func scalarText(v reflect.Value) (s string, ok bool) {
 
 // empty says whether an optional field may be left out.
 func empty(v reflect.Value) bool {
-	if v.Kind() == reflect.Slice {
+	if v.Kind() == reflect.Slice || v.Kind() == reflect.Map {
 		return v.Len() == 0
 	}
 	return v.IsZero()

@@ -27,7 +27,8 @@ type Index struct {
 	folded       []string // of units, then of sites
 }
 
-// Index builds the index of inv.
+// Index builds the index of inv, as it is: what its profiles give its sites is
+// in the index of its expansion, see [Expand].
 func (inv Inventory) Index() *Index {
 	x := &Index{
 		inv:          inv,

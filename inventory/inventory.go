@@ -50,11 +50,14 @@ const (
 // manages. It is a value: a change makes a new one, checked by Validate.
 // Every slice is sorted by id after [Inventory.Normalize].
 type Inventory struct {
-	Org          OrgID         `yaml:"org" json:"org"`
-	Units        []Unit        `yaml:"units" json:"units"`
-	Carriers     []Carrier     `yaml:"carriers" json:"carriers"`
+	Org      OrgID     `yaml:"org" json:"org"`
+	Units    []Unit    `yaml:"units" json:"units"`
+	Carriers []Carrier `yaml:"carriers" json:"carriers"`
+	// Profiles are what sites have in common; [Expand] writes them out.
+	Profiles     []Profile     `yaml:"profiles,omitempty" json:"profiles,omitempty"`
 	Sites        []Site        `yaml:"sites" json:"sites"`
 	Devices      []Device      `yaml:"devices" json:"devices"`
+	Routers      []Router      `yaml:"routers,omitempty" json:"routers,omitempty"`
 	Circuits     []Circuit     `yaml:"circuits" json:"circuits"`
 	Applications []Application `yaml:"applications" json:"applications"`
 	Pools        []Pool        `yaml:"pools" json:"pools"`

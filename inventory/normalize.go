@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -20,10 +21,19 @@ func (inv Inventory) Normalize() Inventory {
 		u.Predecessors = optional(u.Predecessors)
 	}
 	inv.Carriers = sorted(inv.Carriers, func(c Carrier) string { return string(c.ID) })
+	inv.Profiles = optional(inv.Profiles)
+	slices.SortStableFunc(inv.Profiles, func(a, b Profile) int { return cmp.Compare(a.ID, b.ID) })
+	for i := range inv.Profiles {
+		inv.Profiles[i].normalize()
+	}
 	inv.Sites = sorted(inv.Sites, func(s Site) string { return string(s.ID) })
 	for i := range inv.Sites {
 		s := &inv.Sites[i]
 		s.Hubs = optional(s.Hubs) // in order of preference
+		if s.Variables = maps.Clone(s.Variables); len(s.Variables) == 0 {
+			s.Variables = nil
+		}
+		s.Opens = sortedOpenings(s.Opens)
 		s.Segments = optional(s.Segments)
 		slices.SortStableFunc(s.Segments, func(a, b Segment) int { return cmp.Compare(segmentIndex(a.Kind), segmentIndex(b.Kind)) })
 		for j := range s.Segments {
@@ -37,6 +47,7 @@ func (inv Inventory) Normalize() Inventory {
 		slices.SortStableFunc(s.Uplinks, func(a, b Uplink) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	inv.Devices = sorted(inv.Devices, func(d Device) string { return string(d.ID) })
+	inv.Routers = optional(sorted(inv.Routers, func(r Router) string { return string(r.ID) }))
 	inv.Circuits = sorted(inv.Circuits, func(c Circuit) string { return string(c.ID) })
 	inv.Applications = sorted(inv.Applications, func(a Application) string { return string(a.ID) })
 	for i := range inv.Applications {
@@ -60,6 +71,31 @@ func (inv Inventory) Normalize() Inventory {
 		slices.Sort(p.Resilience)
 	}
 	return inv
+}
+
+// normalize brings the lists of a profile, which inv owns, into their order.
+func (p *Profile) normalize() {
+	p.Variables = optional(p.Variables) // as declared
+	for i := range p.Variables {
+		p.Variables[i].Choices = optional(p.Variables[i].Choices)
+	}
+	p.Segments = optional(p.Segments)
+	slices.SortStableFunc(p.Segments, func(a, b ProfileSegment) int { return cmp.Compare(segmentIndex(a.Kind), segmentIndex(b.Kind)) })
+	p.Circuits = optional(p.Circuits)
+	slices.SortStableFunc(p.Circuits, func(a, b ProfileCircuit) int { return cmp.Compare(a.Kind, b.Kind) })
+	p.Uplinks = optional(p.Uplinks)
+	slices.SortStableFunc(p.Uplinks, func(a, b ProfileUplink) int { return cmp.Compare(a.Name, b.Name) })
+	p.Opens = sortedOpenings(p.Opens)
+}
+
+func sortedOpenings(in []Opening) []Opening {
+	out := optional(in)
+	for i := range out {
+		out[i].From = optional(out[i].From)
+		slices.SortStableFunc(out[i].From, func(a, b SegmentKind) int { return cmp.Compare(segmentIndex(a), segmentIndex(b)) })
+	}
+	slices.SortStableFunc(out, func(a, b Opening) int { return cmp.Compare(a.Permit, b.Permit) })
+	return out
 }
 
 // segmentIndex is the place of a kind in the address cut; unknown kinds are last.

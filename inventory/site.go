@@ -54,6 +54,10 @@ type Site struct {
 	Unit UnitID   `yaml:"unit" json:"unit"`
 	Kind SiteKind `yaml:"kind" json:"kind"`
 	Name string   `yaml:"name" json:"name"` // Vietnamese; for people, never a key
+	// Profile gives what the site does not say itself; see [Expand].
+	Profile ProfileID `yaml:"profile,omitempty" json:"profile,omitempty"`
+	// Variables are the values of the profile's variables, by name.
+	Variables map[string]VariableValue `yaml:"variables,omitempty" json:"variables,omitempty"`
 	// Hubs in order of preference; empty only on a hub.
 	Hubs     []SiteID  `yaml:"hubs,omitempty" json:"hubs,omitempty"`
 	Lat      float64   `yaml:"lat" json:"lat"`
@@ -67,6 +71,10 @@ type Site struct {
 	// there (RFC 5880), in milliseconds: the third one missed is a failure. Zero:
 	// 300. Not on a hub, which follows its edges.
 	BFDIntervalMS int `yaml:"bfd_interval_ms,omitempty" json:"bfd_interval_ms,omitempty"`
+	// Opens are the permits that the filter of the site's box carries out; empty:
+	// all of them. The intent is the permits, this is how a box is configured: the
+	// proof refuses a revision where they differ. Not on a hub.
+	Opens []Opening `yaml:"opens,omitempty" json:"opens,omitempty"`
 	// Uplinks join a hub to routers of the data centre; hubs only.
 	Uplinks []Uplink `yaml:"uplinks,omitempty" json:"uplinks,omitempty"`
 	// Modelled marks a site that is our model and not an official fact.
@@ -128,6 +136,8 @@ type Uplink struct {
 	Address netip.Prefix `yaml:"address" json:"address"` // the hub's own
 	Peer    netip.Addr   `yaml:"peer" json:"peer"`
 	PeerASN uint32       `yaml:"peer_asn" json:"peer_asn"` // RFC 6996 private range
+	// Router is the peer where it is one that we configure; empty: it is not.
+	Router DeviceID `yaml:"router,omitempty" json:"router,omitempty"`
 }
 
 // Platform is what a device is built on; it chooses the driver.
@@ -166,6 +176,11 @@ type Device struct {
 	Platform Platform      `yaml:"platform" json:"platform"`
 	Role     DeviceRole    `yaml:"role" json:"role"`
 	Intended IntendedState `yaml:"intended" json:"intended"`
+	// Override is a change beside what the rest of the inventory asks of the
+	// device, as JSON text of steps (edge.Change): an adopted drift. It stays
+	// until it is taken out here.
+	Override       string `yaml:"override,omitempty" json:"override,omitempty"`
+	OverrideReason string `yaml:"override_reason,omitempty" json:"override_reason,omitempty"`
 }
 
 // CircuitKind is the technology of a circuit.
@@ -221,12 +236,13 @@ type Circuit struct {
 	// hub's circuits need one, for they are dialled.
 	Address netip.Prefix `yaml:"address,omitzero" json:"address,omitzero"`
 	Gateway netip.Addr   `yaml:"gateway,omitzero" json:"gateway,omitzero"` // static only
-	MTU     int          `yaml:"mtu" json:"mtu"`                           // bytes
-	Cost    int          `yaml:"cost,omitempty" json:"cost,omitempty"`     // relative, lower is preferred
+	// MTU is in bytes; zero: the profile of the site gives it.
+	MTU  int `yaml:"mtu,omitempty" json:"mtu,omitempty"`
+	Cost int `yaml:"cost,omitempty" json:"cost,omitempty"` // relative, lower is preferred
 	// Port is the device's network interface, e.g. "eth0"; needed on a Linux
 	// edge only.
 	Port string `yaml:"port,omitempty" json:"port,omitempty"`
-	// Overlay is the tunnels' technology; empty: wireguard.
+	// Overlay is the tunnels' technology; empty: the profile's, else wireguard.
 	Overlay Overlay `yaml:"overlay,omitempty" json:"overlay,omitempty"`
 }
 

@@ -33,9 +33,12 @@ var (
 // Validate says whether inv is complete and consistent. The error is [Faults],
 // every fault at once, each with the path of its field ("sites[3].hubs[0]",
 // counted in the order of inv) and without file and line, which only a decoder
-// knows.
+// knows. What a profile gives a site is checked as if the site had it; its fault
+// is told where it is written, once.
 func Validate(inv Inventory) error {
-	c := newChecker(inv)
+	x := newExpander(inv)
+	c := newChecker(x.out)
+	c.profiles(inv.Profiles)
 	if !isID(string(inv.Org)) {
 		c.faults.add(Fault{Field: "org", Text: fmt.Sprintf("owner organisation %q: %s", inv.Org, idRule)})
 	}
@@ -43,13 +46,14 @@ func Validate(inv Inventory) error {
 	c.carriers()
 	c.sites()
 	c.devices()
+	c.routers()
 	c.circuits()
 	c.pools()
 	c.allocations()
 	c.applications()
 	c.permits()
 	c.overlaps()
-	return c.faults.err()
+	return x.traced(c.faults)
 }
 
 const idRule = "an id is 1 to 63 of a-z, 0-9 and single hyphens inside"
@@ -81,6 +85,7 @@ type checker struct {
 	app     map[ApplicationID]bool
 	alloc   map[SiteID][]Allocation // of sites
 	ports   map[sitePort]string     // what each network interface is for
+	permit  map[PermitID]*Permit
 	hub     []*Site
 	faults  faultList
 }
@@ -90,7 +95,7 @@ func newChecker(inv Inventory) *checker {
 		inv:  inv,
 		unit: map[UnitID]*Unit{}, carrier: map[CarrierID]bool{}, site: map[SiteID]*Site{},
 		device: map[DeviceID]*Device{}, circuit: map[CircuitID]*Circuit{}, pool: map[PoolID]*Pool{},
-		app: map[ApplicationID]bool{}, alloc: map[SiteID][]Allocation{}, ports: map[sitePort]string{},
+		app: map[ApplicationID]bool{}, permit: map[PermitID]*Permit{}, alloc: map[SiteID][]Allocation{}, ports: map[sitePort]string{},
 	}
 	for i := range inv.Units {
 		first(c.unit, inv.Units[i].ID, &inv.Units[i])
@@ -115,6 +120,9 @@ func newChecker(inv Inventory) *checker {
 	}
 	for i := range inv.Applications {
 		c.app[inv.Applications[i].ID] = true
+	}
+	for i := range inv.Permits {
+		first(c.permit, inv.Permits[i].ID, &inv.Permits[i])
 	}
 	for _, a := range inv.Allocations {
 		if id, ok := strings.CutPrefix(a.Owner, "site/"); ok {
@@ -166,6 +174,8 @@ func text(bad report, field, s string) {
 		bad(field, "%q is not in Unicode normal form NFC (its letters and tone marks are stored apart); write %q", s, norm.NFC.String(s))
 	case utf8.RuneCountInString(s) > maxText:
 		bad(field, "is longer than %d characters", maxText)
+	case residue(s) != "":
+		bad(field, "%q holds %q, which is left of a template; write the text (only fields of a profile take variables)", s, residue(s))
 	case strings.TrimSpace(s) != s:
 		bad(field, "%q begins or ends with a space", s)
 	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == '\ufeff' }):

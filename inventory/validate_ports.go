@@ -27,6 +27,9 @@ type sitePort struct {
 // port checks the name of a network interface and that it has one purpose.
 func (c *checker) port(bad report, field string, site SiteID, name, what string) {
 	switch {
+	case residue(name) != "":
+		bad(field, "%q holds %q, which is left of a template; only fields of a profile take variables", name, residue(name))
+		return
 	case !portForm.MatchString(name):
 		bad(field, "%q is not the name of a network interface (want up to 15 letters, digits, dots, underscores and hyphens)", name)
 		return

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -113,6 +114,11 @@ func (c *checker) sites() {
 		if short(bad, "uplinks", s.Uplinks) {
 			c.uplinks(bad, s)
 		}
+		if s.Kind == Hub && len(s.Opens) > 0 {
+			bad("opens", "a hub lets through what is permitted, by site; leave the list out")
+		} else if short(bad, "opens", s.Opens) {
+			c.openings(bad, "opens", s.Opens)
+		}
 		if s.Legacy.IsValid() {
 			blockOf(bad, "legacy", s.Legacy)
 		}
@@ -177,6 +183,7 @@ func (c *checker) devices() {
 		enum(bad, "platform", d.Platform, LinuxEdge, SimulatedEdge)
 		enum(bad, "role", d.Role, RoleHub, RoleEdge)
 		enum(bad, "intended", d.Intended, Planned, InService, Retired)
+		checkOverride(bad, d)
 		if !serialForm.MatchString(d.Serial) {
 			bad("serial", "%q is not a serial number (want up to 64 letters, digits, dots, underscores and hyphens)", d.Serial)
 		} else if d.Intended != Retired {
@@ -198,6 +205,24 @@ func (c *checker) devices() {
 	}
 }
 
+// maxOverride bounds an override, bytes.
+const maxOverride = 256 << 10
+
+// checkOverride looks at an override's form; what it means the controller reads.
+func checkOverride(bad report, d Device) {
+	switch {
+	case d.Override == "" && d.OverrideReason != "":
+		bad("override_reason", "a reason without an override; remove it")
+	case d.Override == "":
+	case d.OverrideReason == "" || len([]rune(d.OverrideReason)) > maxText:
+		bad("override_reason", "say in at most %d characters why the device differs", maxText)
+	case len(d.Override) > maxOverride:
+		bad("override", "%d bytes are more than %d", len(d.Override), maxOverride)
+	case !json.Valid([]byte(d.Override)) || !strings.HasPrefix(strings.TrimSpace(d.Override), "["):
+		bad("override", "is no JSON list of steps; 'wardnet drift adopt' makes one")
+	}
+}
+
 func (c *checker) circuits() {
 	seen, addresses := map[string]int{}, map[netip.Addr]CircuitID{}
 	for i, k := range c.inv.Circuits {
@@ -205,7 +230,11 @@ func (c *checker) circuits() {
 		enum(bad, "kind", k.Kind, FTTH, Metronet, LTE, FiveG)
 		enum(bad, "role", k.Role, Primary, Backup)
 		enum(bad, "addressing", k.Addressing, Static, DHCP, PPPoE, CGNAT)
-		number(bad, "mtu", k.MTU, minMTU, maxMTU)
+		if k.MTU == 0 {
+			bad("mtu", "is missing; write it here, or under circuits of the profile of site %q", k.Site)
+		} else {
+			number(bad, "mtu", k.MTU, minMTU, maxMTU)
+		}
 		number(bad, "down_bps", k.DownBPS, 0, maxRate)
 		number(bad, "up_bps", k.UpBPS, 0, maxRate)
 		number(bad, "cost", k.Cost, 0, maxHead)

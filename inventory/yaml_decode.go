@@ -141,6 +141,8 @@ func (d *yamlDecoder) value(n *yaml.Node, v reflect.Value, path string) {
 		d.mapping(n, v, path)
 	case v.Kind() == reflect.Slice:
 		d.sequence(n, v, path)
+	case v.Kind() == reflect.Map:
+		d.entries(n, v, path)
 	default:
 		d.scalar(n, v, path)
 	}
@@ -189,12 +191,37 @@ func (d *yamlDecoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
+// entries decodes a mapping of names to texts.
+func (d *yamlDecoder) entries(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.bad(n, path, "%s is not a mapping of names to values", shape(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, val := n.Content[i], n.Content[i+1]
+		if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.Tag == "!!null" {
+			d.bad(key, path, "%s as a name", shape(key))
+			continue
+		}
+		name := reflect.ValueOf(key.Value)
+		if v.MapIndex(name).IsValid() {
+			d.bad(key, join(path, key.Value), "duplicate name")
+			continue
+		}
+		one := reflect.New(v.Type().Elem()).Elem()
+		d.value(val, one, join(path, key.Value))
+		v.SetMapIndex(name, one)
+	}
+}
+
 func (d *yamlDecoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		d.bad(n, path, "%s is not a value of type %s", shape(n), typeName(v))
 		return
 	}
-	_, isText := asText(v)
+	u, isText := asText(v)
+	field, ours := u.(fieldText)
 	ok := true
 	switch v.Kind() {
 	case reflect.Int, reflect.Uint16, reflect.Uint32, reflect.Uint64:
@@ -206,9 +233,10 @@ func (d *yamlDecoder) scalar(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.String:
 		// A date is text here; a bare number or true is a slip, for codes and
 		// serials lose zeros when a tool takes them for numbers.
-		ok = n.Tag == "!!str" || n.Tag == "!!timestamp"
+		// A variable's value is parsed later, as what takes it.
+		ok = n.Tag == "!!str" || n.Tag == "!!timestamp" || v.Type() == reflect.TypeFor[VariableValue]()
 	default:
-		ok = isText && n.Tag == "!!str"
+		ok = isText && n.Tag == "!!str" || ours && n.Tag == field.yamlTag()
 	}
 	if !ok {
 		hint := ""
@@ -243,6 +271,9 @@ func shape(n *yaml.Node) string {
 }
 
 func typeName(v reflect.Value) string {
+	if f, ok := v.Interface().(fieldText); ok {
+		return f.typeName() + " or ${variable}"
+	}
 	if v.Type() == reflect.TypeFor[netip.Addr]() {
 		return "address"
 	}

@@ -12,6 +12,7 @@ import (
 // oneLine are the types written on one line each, to keep documents short.
 var oneLine = []reflect.Type{
 	reflect.TypeFor[UnitCode](), reflect.TypeFor[Segment](), reflect.TypeFor[PortRange](), reflect.TypeFor[Uplink](),
+	reflect.TypeFor[Variable](), reflect.TypeFor[ProfileSegment](), reflect.TypeFor[ProfileCircuit](), reflect.TypeFor[ProfileUplink](), reflect.TypeFor[Opening](),
 	reflect.TypeFor[ServiceClass](), reflect.TypeFor[Allocation](), reflect.TypeFor[Pool](), reflect.TypeFor[Carrier](),
 }
 
@@ -49,6 +50,13 @@ func yamlNode(v reflect.Value) *yaml.Node {
 		return n
 	}
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	if v.Kind() == reflect.Map {
+		n.Style = yaml.FlowStyle
+		for _, k := range sortedKeys(v) {
+			n.Content = append(n.Content, yamlNode(k), yamlNode(v.MapIndex(k)))
+		}
+		return n
+	}
 	if slices.Contains(oneLine, v.Type()) {
 		n.Style = yaml.FlowStyle
 	}
@@ -64,6 +72,14 @@ func yamlNode(v reflect.Value) *yaml.Node {
 
 // yamlTag makes the encoder quote text that looks like something else.
 func yamlTag(v reflect.Value) string {
+	if v.Kind() == reflect.Struct {
+		if f, ok := v.Interface().(fieldText); ok {
+			return f.yamlTag()
+		}
+	}
+	if v.Type() == reflect.TypeFor[VariableValue]() && plainInteger.MatchString(v.String()) {
+		return "!!int"
+	}
 	switch v.Kind() {
 	case reflect.Bool:
 		return "!!bool"
@@ -73,4 +89,22 @@ func yamlTag(v reflect.Value) string {
 		return "" // 10 and 10.5 are both decimal numbers
 	}
 	return "!!str"
+}
+
+// EncodeSite writes one site and its circuits as they stand in a document, for
+// people to look at.
+func EncodeSite(w io.Writer, site Site, circuits []Circuit) error {
+	part := struct {
+		Sites    []Site    `yaml:"sites"`
+		Circuits []Circuit `yaml:"circuits"`
+	}{[]Site{site}, circuits}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(yamlNode(reflect.ValueOf(part))); err != nil {
+		return fmt.Errorf("encode site %s: %w", site.ID, err)
+	}
+	if err := enc.Close(); err != nil {
+		return fmt.Errorf("encode site %s: %w", site.ID, err)
+	}
+	return nil
 }

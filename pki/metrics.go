@@ -55,5 +55,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, i := range issuers {
 		m.issued.WithLabelValues(string(i))
 	}
+	for _, p := range sshPurposes {
+		m.issued.WithLabelValues(string(p))
+	}
 	return m
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki/enrol"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/time/rate"
 )
 
@@ -60,6 +61,9 @@ type Config struct {
 	Channel   string // host:port of the management channel, told to devices
 	CAURL     string // base URL of the CA listener, told to devices
 	StatusURL string // base URL of the CRLs; empty: certificates name no CRL
+	// SSHSources are where the controller dials devices from; its SSH logins
+	// are good from nowhere else. Empty: from anywhere.
+	SSHSources []netip.Prefix
 	// DeviceTTL is the life of a device certificate; default 7 days.
 	DeviceTTL time.Duration
 	TokenTTL  time.Duration // life of an enrolment token; default and most 10 min
@@ -99,6 +103,7 @@ type PKI struct {
 	root    []byte // PEM
 	cas     map[Issuer]*issuingCA
 	keys    map[Purpose]Key
+	ssh     map[Purpose]ssh.Signer
 	pinned  map[string][]string // public keys by purpose, PEM
 	anchors anchors
 	server  atomic.Pointer[serverCert]
@@ -144,6 +149,13 @@ func Open(ctx context.Context, deps Deps, cfg Config) (*PKI, error) {
 	}
 	if err := p.startCAs(ca); err != nil {
 		return nil, err
+	}
+	var made []Purpose
+	if p.ssh, made, err = openSSH(filepath.Join(deps.Dir, "ca")); err != nil {
+		return nil, err
+	}
+	for _, purpose := range made {
+		deps.Log.InfoContext(ctx, "SSH certificate authority created", "name", purpose)
 	}
 	for purpose, k := range ca.keys {
 		if p.keys[purpose], err = newKey(k); err != nil {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# deps.sh demo|test: installs what a fresh Debian 12 lacks, and nothing twice.
+# deps.sh demo|test|accept: installs what a fresh Debian 12 lacks, and nothing twice.
 # Without root or apt it changes nothing and says what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?usage: scripts/deps.sh demo|test}
+what=${1:?usage: scripts/deps.sh demo|test|accept}
 
 say() { printf 'deps: %s\n' "$*" >&2; }
 die() { printf 'deps: error: %s\n' "$*" >&2; exit 1; }
@@ -15,7 +15,7 @@ gov=$(go env GOVERSION); gov=${gov#go}
 want=()
 command -v gcc >/dev/null || [ "$what" = demo ] || want+=(gcc libc6-dev)   # the race detector needs cgo
 command -v npm >/dev/null || want+=(nodejs npm)                             # builds the console
-if [ "$what" = test ]; then
+if [ "$what" != demo ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || want+=(postgresql) # the second store engine
   command -v chromium >/dev/null || want+=(chromium)                        # the browser journey
   [ -n "$(fc-list 2>/dev/null | grep -i dejavu)" ] || want+=(fonts-dejavu-core fontconfig)
@@ -23,11 +23,14 @@ if [ "$what" = test ]; then
   [ -x /usr/lib/frr/bgpd ] || want+=(frr)
   [ -x /usr/lib/frr/frr-reload.py ] || want+=(frr-pythontools)
   for pair in ip:iproute2 nft:nftables wg:wireguard-tools swanctl:strongswan-swanctl charon-systemd:charon-systemd \
-    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool; do
+    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool sshd:openssh-server netconfd:netconfd; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
   done
   [ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || want+=(libcharon-extra-plugins)
   [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || want+=(libstrongswan-standard-plugins)
+fi
+if [ "$what" = accept ]; then # what the CLI driver is compared with
+  command -v ansible-playbook >/dev/null || want+=(ansible-core)
 fi
 if [ ${#want[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

@@ -30,6 +30,7 @@ const (
 	TunnelJitter     = "tunnel_jitter_ms"
 	ConfigRevision   = "config_revision"
 	CredentialsEpoch = "credentials_epoch"
+	ConfigChanges    = "config_changes"
 )
 
 // Metric is one line of the catalogue.
@@ -60,6 +61,7 @@ var Catalogue = []Metric{
 	{TunnelJitter, Gauge, "ms", "Jitter of the tunnel, peak to peak."},
 	{ConfigRevision, Gauge, "1", "Revision in force on the device."},
 	{CredentialsEpoch, Gauge, "1", "Epoch of the credentials in force on the device."},
+	{ConfigChanges, Gauge, "1", "Times that what the device runs changed since its agent started, what it put back itself included."},
 }
 
 var byName = func() map[string]Metric {

@@ -26,7 +26,7 @@ var counterLeaves = map[string]string{
 
 var tunnelLeaves = map[string]string{"loss-ratio": TunnelLoss, "latency-ms": TunnelLatency, "jitter-ms": TunnelJitter}
 
-var deviceLeaves = map[string]string{"revision": ConfigRevision, "epoch": CredentialsEpoch}
+var deviceLeaves = map[string]string{"revision": ConfigRevision, "epoch": CredentialsEpoch, "config-changes": ConfigChanges}
 
 // isTunnel tells a tunnel's interface from a circuit's: a tunnel is named
 // "<edge circuit>--<hub device>".

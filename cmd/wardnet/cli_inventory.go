@@ -126,7 +126,7 @@ func newInventoryExport() *cobra.Command {
 		Use: "export", Short: "Print the inventory in force as YAML, or one noun as CSV", Example: "  wardnet inventory export > city.yaml\n  wardnet inventory export --noun circuits > circuits.csv\n  wardnet inventory export --sample > sample.yaml",
 		Args: invalidArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inv := sample.City()
+			inv := sample.Written()
 			if !useSample {
 				c, err := dial(cmd)
 				if err != nil {
@@ -162,23 +162,25 @@ type jsonDocument struct {
 }
 
 func newInventoryShow() *cobra.Command {
-	type shown struct {
-		Version uint64         `json:"version"`
-		Org     string         `json:"org"`
-		Counts  map[string]int `json:"counts"`
-	}
-	return verb[shown]{
-		use: "show", short: "Count what the inventory in force holds", example: "wardnet inventory show --json",
-		ask: func(ctx context.Context, c *client.Client, _ []string) (shown, error) {
-			inv, v, err := c.Inventory(ctx)
-			return shown{v, string(inv.Org), inv.Count()}, err
-		},
-		show: func(w io.Writer, s shown) {
-			row(w, "version", s.Version)
-			row(w, "organisation", s.Org)
-			for _, noun := range inventory.Nouns() {
-				row(w, noun, s.Counts[noun])
+	var site string
+	var expanded bool
+	cmd := verb[inventoryShown]{
+		use: "show", short: "Count what the inventory in force holds, or show one of its sites", example: "wardnet inventory show --json\n  wardnet inventory show --site s-26740\n  wardnet inventory show --site s-26740 --expanded",
+		ask: func(ctx context.Context, c *client.Client, _ []string) (inventoryShown, error) {
+			if expanded && site == "" {
+				return inventoryShown{}, fmt.Errorf("%w: --expanded shows one site; name it with --site", inventory.ErrInvalid)
 			}
+			inv, v, err := c.Inventory(ctx)
+			if err != nil || site == "" {
+				return inventoryShown{Version: v, Org: string(inv.Org), Counts: inv.Count()}, err
+			}
+			return showSite(inv, v, inventory.SiteID(site), expanded)
+		},
+		show: showInventory,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().StringVar(&site, "site", "", "the site to show, with its circuits")
+			cmd.Flags().BoolVar(&expanded, "expanded", false, "write out what the profile of the site gives it, and say where each field comes from")
 		},
 	}.command()
+	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,18 @@ func newPlan() *cobra.Command {
 	}.command()
 }
 
+// sitesOf names a few sites.
+func sitesOf(ids []inventory.SiteID) string {
+	var parts []string
+	for i, id := range ids {
+		if i == 5 {
+			return strings.Join(parts, ", ") + fmt.Sprintf(" and %d more", len(ids)-i)
+		}
+		parts = append(parts, string(id))
+	}
+	return strings.Join(parts, ", ")
+}
+
 // mostLines is how many lines of one device's change a plan prints.
 const mostLines = 12
 
@@ -57,6 +70,12 @@ func showPlan(w io.Writer, p client.Plan) {
 	}
 	fmt.Fprintf(w, "revision %d (%.12s); %s\n", p.Revision, p.Hash, base)
 	fmt.Fprintf(w, "%d to create, %d to change, %d to remove, %d stay as they are; %d sites with %d people\n", p.Devices.Create, p.Devices.Change, p.Devices.Remove, p.Devices.Unchanged, p.Sites, p.People)
+	for _, x := range p.Interims {
+		fmt.Fprintf(w, "after wave %s and until their own, %d sites are cut off: %s\n", x.After, len(x.Sites), sitesOf(x.Sites))
+	}
+	for _, d := range p.Drifts {
+		fmt.Fprintf(w, "writes over drift %s of %s (%s): %s\n", d.ID, d.Device, d.State, strings.Join(d.Changes, "; "))
+	}
 	showProof(w, p.Proof)
 	if x := p.Waiver; x != nil {
 		fmt.Fprintf(w, "waived by %s until %s: %s\n", x.By, shown(x.Until), x.Reason)
@@ -203,7 +222,7 @@ func newWaive() *cobra.Command {
 }
 
 func newApply() *cobra.Command {
-	var message, reason, until string
+	var message, reason, until, urgent string
 	var detach bool
 	return verb[client.Rollout]{
 		use: "apply [REVISION]", short: "Roll a revision out in waves and wait for its end",
@@ -226,7 +245,7 @@ func newApply() *cobra.Command {
 					return client.Rollout{}, err
 				}
 			}
-			r, err := c.StartRollout(ctx, n)
+			r, err := c.StartUrgent(ctx, n, urgent)
 			if err != nil || detach {
 				return r, err
 			}
@@ -235,6 +254,7 @@ func newApply() *cobra.Command {
 		show: showRollout,
 		flags: func(cmd *cobra.Command) {
 			cmd.Flags().StringVar(&message, "message", "apply", "why, for the new revision")
+			cmd.Flags().StringVar(&urgent, "urgent", "", "do not wait for a maintenance window, for this reason")
 			cmd.Flags().BoolVar(&detach, "detach", false, "start and do not wait")
 			cmd.Flags().StringVar(&reason, "waive", "", "take the risk of a proof that does not hold, for this reason and in your name; needs --until")
 			cmd.Flags().StringVar(&until, "until", "", "last day of that waiver (2026-12-31), or a time; at most 90 days from now")

@@ -170,11 +170,14 @@ func newConfig() *cobra.Command {
 	var path string
 	var asJSON bool
 	show := &cobra.Command{
-		Use:     "show",
-		Short:   "Print the effective configuration, without secrets",
-		Example: "  wardnet config show --config /etc/wardnet/wardnet.yaml",
-		Args:    invalidArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:     "show [DEVICE [N]]",
+		Short:   "Print a configuration that a device ran, the newest or number N; without a device the controller's own, without secrets",
+		Example: "  wardnet config show d-26740\n  wardnet config show d-26740 3\n  wardnet config show --config /etc/wardnet/wardnet.yaml",
+		Args:    invalidArgs(cobra.RangeArgs(0, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return showConfig(cmd, args, asJSON)
+			}
 			data, err := cmd.Flags().GetString("data")
 			if err != nil {
 				return err
@@ -196,5 +199,5 @@ func newConfig() *cobra.Command {
 	}
 	show.Flags().StringVar(&path, "config", "", "configuration file")
 	show.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return group("config", "The controller's configuration", show)
+	return group("config", "Configurations: those that devices ran, and the controller's own", show, newConfigList(), newConfigDiff())
 }

@@ -13,6 +13,7 @@ import (
 type declared struct {
 	inv      inventory.Inventory
 	devices  map[inventory.DeviceID]inventory.Device
+	routers  map[inventory.DeviceID]inventory.Router
 	carriers map[string]inventory.CarrierID // by circuit
 	topology *incident.Topology
 }
@@ -21,11 +22,15 @@ func declare(inv inventory.Inventory) *declared {
 	d := &declared{
 		inv:      inv,
 		devices:  make(map[inventory.DeviceID]inventory.Device, len(inv.Devices)),
+		routers:  make(map[inventory.DeviceID]inventory.Router, len(inv.Routers)),
 		carriers: make(map[string]inventory.CarrierID, len(inv.Circuits)),
 		topology: incident.NewTopology(inv),
 	}
 	for _, x := range inv.Devices {
 		d.devices[x.ID] = x
+	}
+	for _, x := range inv.Routers {
+		d.routers[x.ID] = x
 	}
 	for _, c := range inv.Circuits {
 		d.carriers[string(c.ID)] = c.Carrier
@@ -35,6 +40,9 @@ func declare(inv inventory.Inventory) *declared {
 
 func (d *declared) device(id inventory.DeviceID) (inventory.Device, error) {
 	x, ok := d.devices[id]
+	if r, is := d.routers[id]; is && !ok {
+		return r.Device(), nil
+	}
 	if !ok {
 		return x, fmt.Errorf("device %s: %w", id, inventory.ErrNotFound)
 	}

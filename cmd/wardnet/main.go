@@ -86,8 +86,8 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newServe(), newConfig(), newDemo(), newLab(),
-		newInventory(), newPlan(), newApply(), newApprove(), newWaive(), newRollout(),
-		newDevice(), newAgent(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
+		newInventory(), newBasket(), newPlan(), newApply(), newApprove(), newWaive(), newRollout(), newDrift(),
+		newDevice(), newRouter(), newAgent(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
 		newDecision(), newIncident(), newAudit(), newBackup(), newRestore(), newVersion(),
 	)
 	return root

@@ -51,6 +51,8 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 		Log: p.log, Reg: p.reg,
 	}
 	deps.Agents = console.AdaptAgents(p.agents)
+	deps.Drifts, deps.Configs = p.driftBook(), console.AdaptConfigs(p.configs)
+	deps.SSH = console.AdaptSSH(p.pki)
 	deps.Boots = console.AdaptBoots(p.boots)
 	deps.Tools = console.AdaptTools(console.ToolSources{
 		Conn: func(id inventory.DeviceID) (grpc.ClientConnInterface, error) { return connOf(p.channel, id) }, Reg: p.reg,

@@ -21,6 +21,7 @@ import (
 	"github.com/wardnet/wardnet/console"
 	"github.com/wardnet/wardnet/console/people"
 	"github.com/wardnet/wardnet/controller"
+	configs "github.com/wardnet/wardnet/controller/archive"
 	"github.com/wardnet/wardnet/controller/upgrade"
 	"github.com/wardnet/wardnet/edge/channel"
 	"github.com/wardnet/wardnet/edge/gnmi"
@@ -61,6 +62,8 @@ type plane struct {
 	tickets  *console.TicketBook
 	subjects *store.Policy
 	intents  *console.Intents
+	configs  *configs.Keeper
+	routers  *routers
 
 	declared atomic.Pointer[declared] // never nil
 	facts    facts
@@ -87,7 +90,7 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 	}
 	p.declared.Store(declare(inv))
 	p.kept = console.AdaptInventory(inventories, cfg.Org, p.inventoryChanged)
-	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openAgents, p.openController, p.openPolicy, p.openConsole} {
+	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openAgents, p.openConfigs, p.openController, p.openPolicy, p.openConsole} {
 		if err := step(ctx, l); err != nil {
 			return nil, err
 		}
@@ -97,6 +100,9 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 }
 
 func (p *plane) close() {
+	if p.routers != nil {
+		p.routers.close()
+	}
 	if p.history != nil {
 		if err := p.history.Close(); err != nil {
 			p.log.Error("history not closed", "err", err)
@@ -199,7 +205,7 @@ func (p *plane) openTelemetry(ctx context.Context, _ listeners) error {
 		Dial: func(_ context.Context, id inventory.DeviceID) (grpc.ClientConnInterface, error) {
 			return connOf(p.channel, id)
 		},
-		Sinks:  []func(telemetry.Sample){p.history.Append, p.detectors.Observe, p.tunnels.Observe},
+		Sinks:  []func(telemetry.Sample){p.history.Append, p.detectors.Observe, p.tunnels.Observe, p.heard},
 		Labels: labels, Expected: p.expected, Log: p.log, Reg: p.reg,
 	}, telemetry.Config{SampleInterval: p.cfg.Telemetry.SampleInterval})
 	return err
@@ -223,18 +229,13 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	revisions := store.NewRevisions(p.db, p.cfg.Org)
 	key := p.pki.Keys()[pki.RevisionKey]
 	intents := console.AdaptRevisions(console.IntentSources{
-		Store: revisions, Approvals: revisions, Waivers: revisions, Inventory: p.kept, Org: p.cfg.Org, Signer: key.Signer, KeyID: key.ID,
+		Store: revisions, Approvals: revisions, Waivers: revisions, Baskets: revisions, Inventory: p.kept, Org: p.cfg.Org, Signer: key.Signer, KeyID: key.ID,
 	})
 	var err error
+	rows := store.NewController(p.db, p.cfg.Org)
 	p.ctl, err = controller.New(controller.Deps{
-		Store: store.NewController(p.db, p.cfg.Org), Revisions: revisions, Approvals: verified{revisions, key}, Waivers: verified{revisions, key},
-		Dial: func(_ context.Context, id inventory.DeviceID) (controller.Driver, error) {
-			c, err := p.channel.Conn(id)
-			if err != nil {
-				return nil, err
-			}
-			return gnmi.New(c, gnmi.Config{}), nil
-		},
+		Store: rows, Drifts: rows, Archive: p.configs, Revisions: revisions, Approvals: verified{revisions, key}, Waivers: verified{revisions, key},
+		Dial:   p.dial,
 		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditController,
 		Reached: console.AdaptBoots(p.boots).Reached,
 		Log:     p.log, Reg: p.reg,
@@ -252,6 +253,19 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 		Agent: func(id inventory.DeviceID) string { return p.census.Of(id).Version },
 	})
 	return p.openPeople(intents)
+}
+
+// dial gives the driver of a device: over the management channel that it keeps,
+// or by dialling a router of the data centre.
+func (p *plane) dial(ctx context.Context, id inventory.DeviceID) (controller.Driver, error) {
+	if r, is := p.declared.Load().routers[id]; is {
+		return p.routers.driver(ctx, r)
+	}
+	c, err := p.channel.Conn(id)
+	if err != nil {
+		return nil, err
+	}
+	return gnmi.New(c, gnmi.Config{}), nil
 }
 
 // verified shows the controller only approvals and waivers whose signature
@@ -315,7 +329,7 @@ func (p *plane) inService(id inventory.DeviceID) bool {
 func (p *plane) expected() []inventory.DeviceID {
 	var out []inventory.DeviceID
 	for _, st := range p.ctl.Statuses() {
-		if st.Revision > 0 {
+		if _, dialled := p.declared.Load().routers[st.Device]; st.Revision > 0 && !dialled {
 			out = append(out, st.Device)
 		}
 	}
@@ -325,7 +339,11 @@ func (p *plane) expected() []inventory.DeviceID {
 // inventoryChanged tells everybody who keeps something of the inventory.
 func (p *plane) inventoryChanged(ctx context.Context, inv inventory.Inventory, _ uint64) {
 	p.declared.Store(declare(inv))
-	p.ctl.SetDevices(inv.Devices)
+	all := slices.Clone(inv.Devices)
+	for _, r := range inv.Routers {
+		all = append(all, r.Device())
+	}
+	p.ctl.SetDevices(all)
 	if n := p.channel.Recheck(); n > 0 {
 		p.log.InfoContext(ctx, "sessions ended of devices no longer in the inventory", "count", n)
 	}

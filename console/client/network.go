@@ -146,7 +146,13 @@ func (c *Client) Rollout(ctx context.Context, id string) (Rollout, error) {
 
 // StartRollout starts the rollout of a revision.
 func (c *Client) StartRollout(ctx context.Context, n intent.Number) (Rollout, error) {
-	return write[Rollout](ctx, c, http.MethodPost, "/rollouts", NewRollout{Revision: n})
+	return c.StartUrgent(ctx, n, "")
+}
+
+// StartUrgent is StartRollout that does not wait for a maintenance window, when
+// why is given.
+func (c *Client) StartUrgent(ctx context.Context, n intent.Number, why string) (Rollout, error) {
+	return write[Rollout](ctx, c, http.MethodPost, "/rollouts", NewRollout{Revision: n, Urgent: why})
 }
 
 // PauseRollout stops before the next device.

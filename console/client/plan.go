@@ -40,7 +40,16 @@ type Plan struct {
 	Reachability Reachability   `json:"reachability"`
 	Proof        Proof          `json:"proof"`
 	Waiver       *intent.Waiver `json:"waiver,omitempty"` // that lets it out unproven
+	Drifts       []Drift        `json:"drifts"`           // devices changed past the controller that it writes over
+	Interims     []Interim      `json:"interims"`         // states between its waves in which sites are cut off
 	Seconds      PlanSeconds    `json:"seconds"`
+}
+
+// Interim is a state between two waves in which sites have no tunnel that both
+// ends agree about; they are managed by their circuits alone.
+type Interim struct {
+	After string             `json:"after"` // wave
+	Sites []inventory.SiteID `json:"sites"`
 }
 
 // Reachability is how two states of the network differ in what may open a flow.

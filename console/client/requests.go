@@ -95,6 +95,8 @@ type NewWaiver struct {
 // NewRollout starts the rollout of a revision.
 type NewRollout struct {
 	Revision intent.Number `json:"revision"`
+	// Urgent is why it does not wait for a maintenance window; empty: it does.
+	Urgent string `json:"urgent,omitempty" maxLength:"300"`
 }
 
 // RolloutAction says why a rollout is paused, resumed or aborted.

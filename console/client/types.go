@@ -154,9 +154,11 @@ type Rollout struct {
 	// Returned: it failed, and the content in force before is back everywhere.
 	Returned bool `json:"returned"`
 	// Returns is the rollout that failed and that this one takes back.
-	Returns string     `json:"returns,omitempty"`
-	Reason  string     `json:"reason,omitempty"`
-	Author  string     `json:"author"`
+	Returns string `json:"returns,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Author  string `json:"author"`
+	// Urgent is why it did not wait for a maintenance window.
+	Urgent  string     `json:"urgent,omitempty"`
 	Started time.Time  `json:"started"`
 	Ended   *time.Time `json:"ended,omitempty"`
 	Waves   []Wave     `json:"waves"`

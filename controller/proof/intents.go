@@ -23,7 +23,12 @@ type intents struct {
 }
 
 func newIntents(inv inventory.Inventory) (*intents, error) {
-	x := &intents{digest: digestOf(inv), permits: inv.Permits, apps: inv.Applications, zones: map[inventory.SiteID][]inventory.SegmentBlock{}, kinds: map[inventory.SegmentKind][]netip.Prefix{}, seg: map[netip.Prefix]inventory.SegmentKind{}}
+	x := &intents{digest: digestOf(inv), permits: inv.Permits, apps: inv.Applications, kinds: map[inventory.SegmentKind][]netip.Prefix{}}
+	var err error
+	if x.zones, err = zonesOf(inv); err != nil {
+		return nil, err
+	}
+	x.seg = make(map[netip.Prefix]inventory.SegmentKind, 2*len(inventory.SegmentKinds)*len(inv.Sites))
 	for _, p := range inv.Pools {
 		x.pools = append(x.pools, p.Prefix)
 	}
@@ -33,15 +38,9 @@ func newIntents(inv inventory.Inventory) (*intents, error) {
 	for _, p := range inv.Permits {
 		x.ports = append(x.ports, p.Ports...)
 	}
-	index := inv.Index()
 	for _, s := range inv.Sites {
-		blocks, err := index.SegmentBlocks(s.ID)
-		if err != nil {
-			return nil, fmt.Errorf("segments of %s: %w", s.ID, err)
-		}
-		x.zones[s.ID] = blocks
-		for _, b := range blocks {
-			for _, p := range []netip.Prefix{b.V4, b.V6} {
+		for _, b := range x.zones[s.ID] {
+			for _, p := range [...]netip.Prefix{b.V4, b.V6} {
 				if p.IsValid() {
 					x.kinds[b.Kind], x.seg[p] = append(x.kinds[b.Kind], p), b.Kind
 				}
@@ -49,6 +48,45 @@ func newIntents(inv inventory.Inventory) (*intents, error) {
 		}
 	}
 	return x, nil
+}
+
+// zonesOf are the segments in use at all sites, in the order of the cut: those of
+// [inventory.Index.SegmentBlocks], without all else that an index is made of.
+func zonesOf(inv inventory.Inventory) (map[inventory.SiteID][]inventory.SegmentBlock, error) {
+	kinds := make(map[inventory.PoolID]inventory.PoolKind, len(inv.Pools))
+	for _, p := range inv.Pools {
+		kinds[p.ID] = p.Kind
+	}
+	site4, site6 := make(map[string]netip.Prefix, len(inv.Sites)), make(map[string]netip.Prefix, len(inv.Sites))
+	for _, a := range inv.Allocations {
+		switch kinds[a.Pool] {
+		case inventory.PoolSite4:
+			site4[a.Owner] = a.Prefix
+		case inventory.PoolSite6:
+			site6[a.Owner] = a.Prefix
+		}
+	}
+	out := make(map[inventory.SiteID][]inventory.SegmentBlock, len(inv.Sites))
+	for i := range inv.Sites {
+		s := &inv.Sites[i]
+		owner := inventory.SiteOwner(s.ID)
+		blocks := make([]inventory.SegmentBlock, 0, len(s.Segments))
+		for _, g := range s.Segments {
+			if g.Unused != "" {
+				continue
+			}
+			v4, v6, err := inventory.SegmentPrefixes(site4[owner], site6[owner], g.Kind)
+			if err != nil {
+				return nil, fmt.Errorf("segments of %s: %w", s.ID, err)
+			}
+			blocks = append(blocks, inventory.SegmentBlock{Kind: g.Kind, V4: v4, V6: v6})
+		}
+		slices.SortFunc(blocks, func(a, b inventory.SegmentBlock) int {
+			return slices.Index(inventory.SegmentKinds, a.Kind) - slices.Index(inventory.SegmentKinds, b.Kind)
+		})
+		out[s.ID] = blocks
+	}
+	return out, nil
 }
 
 // special is what is not the internet's (RFC 6890, RFC 5771; RFC 4291 for IPv6,

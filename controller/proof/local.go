@@ -8,7 +8,8 @@ import (
 	"github.com/wardnet/wardnet/inventory"
 )
 
-// listName is the name of a numbered list in a space.
+// listName is the name of a numbered list in a space; that of a set's content is
+// longer.
 func listName(n int) string { return fmt.Sprintf("#%d", n) }
 
 // partition joins the classes that no list of a shape tells apart.

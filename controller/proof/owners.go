@@ -2,6 +2,7 @@ package proof
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -80,12 +81,16 @@ func (w *world) makeClasses(o *owners, in *intents) ([]int, []*rep) {
 	classOf := make([]int, len(w.space.cuts))
 	known := map[string]int{}
 	var reps []*rep
+	var key []byte
 	for i, a := range w.space.cuts {
-		key := fmt.Sprint(w.space.held[i])
-		n, ok := known[key]
+		key = key[:0]
+		for _, bits := range w.space.held[i] {
+			key = binary.LittleEndian.AppendUint64(key, bits)
+		}
+		n, ok := known[string(key)]
 		if !ok {
 			n = len(reps)
-			known[key] = n
+			known[string(key)] = n
 			reps = append(reps, &rep{})
 			w.classes = append(w.classes, in.target(a))
 			w.first = append(w.first, i)

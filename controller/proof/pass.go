@@ -2,6 +2,7 @@ package proof
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/wardnet/wardnet/controller/proof/nft"
 )
@@ -42,6 +43,49 @@ type matcher struct {
 	known   map[*netip.Prefix]map[netip.Addr]bool // by the list: rules that name a set share it
 	base    map[nft.Hook][]*nft.Chain             // those that filter
 	nat     map[nft.Hook][]*nft.Chain
+	lanes   map[lane][]laneRule
+}
+
+// lane is where packets of a source come into a chain. Of its rules, those that
+// are about another interface or source match nothing there, whatever the
+// destination: they are left out once for all.
+type lane struct {
+	chain *nft.Chain
+	in    string
+	src   netip.Addr
+}
+
+type laneRule struct {
+	*nft.Rule
+	facts *facts
+	to    *nft.Chain
+}
+
+// lane gives the rules of a chain that packets at p may match.
+func (m *matcher) lane(c *nft.Chain, p *place) []laneRule {
+	key := lane{c, p.in, p.src}
+	known, ok := m.lanes[key]
+	if ok {
+		return known
+	}
+	packet := nft.Packet{In: p.in, Src: p.src}
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		if r.Verdict == nft.Continue || slices.ContainsFunc(r.Matches, func(x nft.Match) bool {
+			switch x := x.(type) {
+			case nft.Interface:
+				return !x.Out && !x.Holds(&packet)
+			case nft.Address:
+				return !x.Dst && !m.holds(x, &packet)
+			}
+			return false
+		}) {
+			continue
+		}
+		known = append(known, laneRule{r, m.facts[r], m.table.Chain(r.To)})
+	}
+	m.lanes[key] = known
+	return known
 }
 
 // facts are what is known of a rule before any place is.
@@ -55,7 +99,7 @@ type facts struct {
 func newMatcher(t *nft.Table, s *services, tunnels []string) *matcher {
 	m := &matcher{
 		table: t, s: s, tunnels: map[string]bool{}, facts: map[*nft.Rule]*facts{}, known: map[*netip.Prefix]map[netip.Addr]bool{},
-		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{},
+		base: map[nft.Hook][]*nft.Chain{}, nat: map[nft.Hook][]*nft.Chain{}, lanes: map[lane][]laneRule{},
 	}
 	for _, name := range tunnels {
 		m.tunnels[name] = true
@@ -261,15 +305,14 @@ func (m *matcher) pass(hook nft.Hook, p place, some set) set {
 func (m *matcher) run(c *nft.Chain, p *place, some set, early bool) (accepted, out set) {
 	other := *p
 	other.bound = !p.bound
-	for i := range c.Rules {
+	for _, x := range m.lane(c, p) {
 		if some.empty() {
 			break
 		}
-		r := &c.Rules[i]
-		if r.Verdict == nft.Continue {
-			continue
+		r, f := x.Rule, x.facts
+		if f.services[1].and(some).empty() {
+			continue // at most that matches
 		}
-		f := m.facts[r]
 		var hit, gone set // what takes the rule's way, and what does not go on
 		if r.Verdict != nft.Drop || f.sure && !p.anyDst {
 			hit = m.matches(r, f, p, early).and(some)
@@ -289,7 +332,7 @@ func (m *matcher) run(c *nft.Chain, p *place, some set, early bool) (accepted, o
 			if hit.empty() && gone.empty() {
 				continue
 			}
-			a, rest := m.run(m.table.Chain(r.To), p, hit, early)
+			a, rest := m.run(x.to, p, hit, early)
 			accepted, some = accepted.or(a), some.without(gone)
 			if r.Verdict == nft.Goto {
 				out = out.or(rest)

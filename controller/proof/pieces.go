@@ -2,16 +2,14 @@ package proof
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/wardnet/wardnet/controller/proof/nft"
 )
 
 // makePieces cuts a box's own parts by the space's sets.
 func (w *world) makePieces(x *box, parts []part) {
-	type kind struct {
-		part, class int
-	}
-	known := map[kind]bool{}
+	x.own = make([]piece, 0, len(parts))
 	for n, p := range parts {
 		for a := p.from; ; {
 			g := w.space.at(a)
@@ -19,8 +17,7 @@ func (w *world) makePieces(x *box, parts []part) {
 			if p.legacy {
 				y.class = -1
 			}
-			if k := (kind{n, y.class}); !known[k] {
-				known[k] = true
+			if !slices.ContainsFunc(x.own, func(o piece) bool { return o.part == n && o.class == y.class }) {
 				x.own = append(x.own, y)
 			}
 			end := w.space.end(g)

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime"
@@ -17,7 +18,9 @@ import (
 // Side is a city: what it wants and what its boxes would run.
 type Side struct {
 	// Key is the same for sides of the same content; empty: it is not known.
-	Key       string
+	Key string
+	// Intent is the same for sides of the same inventory; empty: it is not known.
+	Intent    string
 	Inventory inventory.Inventory
 	Boxes     []Box
 }
@@ -32,6 +35,7 @@ type Prover struct {
 	known map[inventory.DeviceID][]cached // the last ones of each, newest first
 	asked [2]map[string]*answer           // by family
 	done  map[string]Result               // by the key of a side
+	read  map[string]*intents             // by the intent of a side
 }
 
 // cached is what was read of a box, and of what.
@@ -104,9 +108,31 @@ const (
 	mostResults = 16   // that are remembered: revisions do not change
 )
 
+// intents reads the inventory of a side; p.mu is held.
+func (p *Prover) intents(side Side) (*intents, error) {
+	if x := p.read[side.Intent]; x != nil {
+		return x, nil
+	}
+	x, err := newIntents(side.Inventory)
+	if err != nil || side.Intent == "" {
+		return x, err
+	}
+	if p.read == nil || len(p.read) >= 2*generations {
+		p.read = map[string]*intents{}
+	}
+	p.read[side.Intent] = x
+	return x, nil
+}
+
 // key is all that the reading of a box depends on.
 func (x *intents) key(b *Box) string {
-	return fmt.Sprint(b.Key, x.digest, x.zones[b.Site])
+	out := make([]byte, 0, len(b.Key)+len(x.digest)+44*len(inventory.SegmentKinds))
+	out = append(append(append(out, b.Key...), '\n'), x.digest...)
+	for _, z := range x.zones[b.Site] {
+		out = append(append(out, z.Kind...), '\n', flag(z.V4.IsValid()), flag(z.V6.IsValid()))
+		out = appendPrefix(appendPrefix(out, z.V4), z.V6)
+	}
+	return string(out)
 }
 
 // Prove proves that no packet opens a flow that the inventory's permits do not
@@ -120,7 +146,7 @@ func (p *Prover) Prove(side Side) (Result, error) {
 		return r, nil
 	}
 	begin := time.Now()
-	in, err := newIntents(side.Inventory)
+	in, err := p.intents(side)
 	if err != nil {
 		return Result{}, err
 	}
@@ -167,6 +193,9 @@ func (p *Prover) Prove(side Side) (Result, error) {
 		r.Pairs, r.Shared, r.Reached = r.Pairs+x.Pairs, r.Shared+x.Shared, r.Reached+x.Reached
 		r.Counterexamples, r.Unreached, r.Risks = append(r.Counterexamples, x.Counterexamples...), append(r.Unreached, x.Unreached...), append(r.Risks, x.Risks...)
 	}
+	for _, s := range scans {
+		r.Unreached = append(r.Unreached, s.control...)
+	}
 	r.Holds = len(r.Counterexamples) == 0 && len(r.Unreached) == 0
 	r.Took = time.Since(begin)
 	if p.done == nil || len(p.done) >= mostResults {
@@ -187,7 +216,7 @@ func (p *Prover) Compare(before, after Side) (Difference, error) {
 	var scans [2][]scanned
 	for i := len(sides) - 1; i >= 0; i-- { // what is remembered is most like what comes after
 		var err error
-		if ins[i], err = newIntents(sides[i].Inventory); err != nil {
+		if ins[i], err = p.intents(sides[i]); err != nil {
 			return d, err
 		}
 		if scans[i], err = p.scan(ins[i], sides[i].Boxes, false); err != nil {
@@ -238,5 +267,6 @@ func digestOf(inv inventory.Inventory) string {
 	for _, a := range inv.Applications {
 		fmt.Fprintln(&b, a.ID, a.Prefixes)
 	}
-	return b.String()
+	sum := sha256.Sum256([]byte(b.String()))
+	return string(sum[:])
 }

@@ -1,7 +1,7 @@
 package proof
 
 import (
-	"fmt"
+	"encoding/binary"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -73,12 +73,16 @@ func (p *reacher) all(inv inventory.Inventory) error {
 	p.standings = p.routes.standings(inv, p.failures, f)
 	at := map[string]*cohort{}
 	p.cohorts, p.apart = map[int]*cohort{}, map[parting]map[inventory.SiteID]bool{}
+	var key []byte
 	for i, x := range p.boxes {
-		key := fmt.Sprint(x.kind, p.standings[i])
-		g := at[key]
+		key = binary.AppendUvarint(key[:0], uint64(x.kind))
+		for _, s := range p.standings[i] {
+			key = binary.AppendUvarint(binary.AppendUvarint(append(key, flag(s.alive)), uint64(s.has)), uint64(s.could))
+		}
+		g := at[string(key)]
 		if g == nil {
 			g = &cohort{}
-			at[key] = g
+			at[string(key)] = g
 			p.groups = append(p.groups, g)
 		}
 		g.sites = append(g.sites, i)

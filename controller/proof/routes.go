@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,7 @@ type routes struct {
 	within [2]map[string][]Step // what a filter of routes lacks, by family and content
 	dests  map[int][2][]netip.Prefix
 	hubs   []int // boxes
+	key    [2][]byte
 }
 
 // at is the place of a link in a box's artefacts.
@@ -162,25 +164,30 @@ func (r *routes) arriving(w *wire, l Link, en, hn *frr.Neighbour, f int) []Step 
 	e, h := &r.boxes[w.edge], &r.boxes[w.hub]
 	er, hr := r.scans[w.edge].routing, r.scans[w.hub].routing
 	x := en.Families[f]
-	var key strings.Builder
-	fmt.Fprint(&key, w.hub, x.Active, hn.Families[f].Out)
+	key := binary.AppendUvarint(r.key[f][:0], uint64(w.hub))
+	text := func(s string) { key = append(binary.AppendUvarint(key, uint64(len(s))), s...) }
+	key = append(key, flag(x.Active))
+	text(hn.Families[f].Out)
 	own := func(entry frr.ListEntry) bool { return !entry.Any && within(entry.Prefix, e.Own) }
 	for _, entry := range er.List(f == 1, x.List) {
 		if !own(entry) {
-			fmt.Fprint(&key, entry.Permit, entry.Any, entry.Prefix, entry.Longest, ";")
+			key = appendPrefix(append(key, 'l', flag(entry.Permit), flag(entry.Any), byte(entry.Longest)), entry.Prefix)
 		}
 	}
 	for _, entry := range er.Map(x.In) {
-		fmt.Fprint(&key, entry.Permit, entry.List, entry.V6, entry.Preference, ";")
+		key = append(key, 'm', flag(entry.Permit), flag(entry.V6))
+		text(entry.List)
+		key = binary.AppendVarint(key, int64(entry.Preference))
 	}
 	allowed, limited := r.scans[w.edge].allowed[l.Tunnel]
-	fmt.Fprint(&key, limited)
+	key = append(key, 'a', flag(limited))
 	for _, a := range allowed {
 		if a.Addr().Is6() == (f == 1) && !a.IsSingleIP() {
-			fmt.Fprint(&key, a, ";")
+			key = appendPrefix(key, a)
 		}
 	}
-	if known, ok := r.within[f][key.String()]; ok {
+	r.key[f] = key
+	if known, ok := r.within[f][string(key)]; ok {
 		return known
 	}
 	var why []Step
@@ -198,7 +205,7 @@ func (r *routes) arriving(w *wire, l Link, en, hn *frr.Neighbour, f int) []Step 
 			break
 		}
 	}
-	r.within[f][key.String()] = why
+	r.within[f][string(key)] = why
 	return why
 }
 

@@ -33,6 +33,7 @@ type scanned struct {
 
 	routing *frr.Router
 	allowed map[string][]netip.Prefix
+	control []Counterexample // what it must say and hear and does not
 }
 
 // part is a range of a box's own addresses that neither its filter nor the
@@ -77,12 +78,13 @@ type lists struct {
 	all [][]netip.Prefix
 }
 
+// number keeps all, which nobody may change after that.
 func (l *lists) number(all []netip.Prefix, v6 bool) int {
 	key := keyOf(v6, all)
 	n, ok := l.at[key]
 	if !ok {
 		n = len(l.all)
-		l.at[key], l.all = n, append(l.all, slices.Clone(all))
+		l.at[key], l.all = n, append(l.all, all)
 	}
 	return n
 }
@@ -129,6 +131,7 @@ func (s *scanner) one(b *Box, in *intents) (scanned, error) {
 	if err := errors.Join(err, bad); err != nil {
 		return scanned{}, err
 	}
+	mute := control(b, t)
 	w := newWriter(b, t, in)
 	w.write()
 	s.mu.Lock()
@@ -149,7 +152,7 @@ func (s *scanner) one(b *Box, in *intents) (scanned, error) {
 	} else {
 		t = nil
 	}
-	return scanned{shape: x, local: w.local, parts: w.parts, table: t, routing: routing, allowed: a.Allowed}, nil
+	return scanned{shape: x, local: w.local, parts: w.parts, table: t, routing: routing, allowed: a.Allowed, control: mute}, nil
 }
 
 // writer writes the shape of one filter.
@@ -172,7 +175,16 @@ type writer struct {
 func newWriter(b *Box, t *nft.Table, in *intents) *writer {
 	own := slices.Concat(b.Own, b.inside())
 	w := &writer{Box: b, table: t, own: own, known: map[*netip.Prefix][]byte{}, chains: map[string]int{}}
+	type listID struct {
+		first *netip.Prefix
+		n     int
+	}
+	seen := map[listID]bool{} // rules that name a set share its list
 	prefixes(t, func(all []netip.Prefix) {
+		if len(all) == 0 || seen[listID{&all[0], len(all)}] {
+			return
+		}
+		seen[listID{&all[0], len(all)}] = true
 		for f, v6 := range []bool{false, true} {
 			var mine []netip.Prefix
 			for _, p := range all {
@@ -297,7 +309,8 @@ func (w *writer) list(all []netip.Prefix, v6 bool) {
 	if v6 {
 		f = 1
 	}
-	var mine, others []netip.Prefix
+	var mine []netip.Prefix
+	others := make([]netip.Prefix, 0, len(all))
 	for _, p := range all {
 		if within(p, w.own) {
 			mine = append(mine, p)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // span is an inclusive range of addresses of one family.
@@ -19,6 +18,33 @@ func spanOf(p netip.Prefix) span {
 	}
 	to, _ := netip.AddrFromSlice(last)
 	return span{p.Masked().Addr(), to}
+}
+
+// bounds are the first and the last address of a prefix, as [netip.Addr.As16] has
+// them.
+func bounds(p netip.Prefix) (hi, lo, lastHi, lastLo uint64) {
+	a := p.Addr().As16()
+	hi, lo = binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
+	host := p.Addr().BitLen() - p.Bits() // bits
+	var maskHi, maskLo uint64
+	switch {
+	case host >= 64:
+		maskHi, maskLo = 1<<(host-64)-1, 1<<64-1
+	default:
+		maskLo = 1<<host - 1
+	}
+	return hi &^ maskHi, lo &^ maskLo, hi | maskHi, lo | maskLo
+}
+
+// addrOf is the address of those bits.
+func addrOf(v6 bool, hi, lo uint64) netip.Addr {
+	var a [16]byte
+	binary.BigEndian.PutUint64(a[:8], hi)
+	binary.BigEndian.PutUint64(a[8:], lo)
+	if v6 {
+		return netip.AddrFrom16(a)
+	}
+	return netip.AddrFrom4([4]byte(a[12:]))
 }
 
 // space is a family's addresses, cut by sets.
@@ -58,16 +84,19 @@ func newSpace(v6 bool, sets [][]netip.Prefix) *space {
 func newNamedSpace(v6 bool, sets []named) *space {
 	s := &space{v6: v6, bits: map[string]int{}}
 	type edge struct {
-		at     netip.Addr
-		hi, lo uint64 // of at, to be compared quickly
+		hi, lo uint64 // of the address: without pointers, for there are a million
 		set    int32
 		n      int32 // +1 where a prefix begins, -1 behind its end
 	}
-	var edges []edge
-	add := func(at netip.Addr, set, n int) {
-		b := at.As16()
-		edges = append(edges, edge{at, binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), int32(set), int32(n)})
+	size := 0
+	for _, one := range sets {
+		for _, p := range one.all {
+			if p.Addr().Is6() == v6 {
+				size += 2
+			}
+		}
 	}
+	edges := make([]edge, 0, size)
 	for _, one := range sets {
 		if _, twice := s.bits[one.name]; twice || one.name == "" {
 			continue
@@ -78,10 +107,13 @@ func newNamedSpace(v6 bool, sets []named) *space {
 			if p.Addr().Is6() != v6 {
 				continue
 			}
-			x := spanOf(p)
-			add(x.from, n, 1)
-			if next := x.to.Next(); next.IsValid() {
-				add(next, n, -1)
+			hi, lo, endHi, endLo := bounds(p)
+			edges = append(edges, edge{hi, lo, int32(n), 1})
+			if endLo++; endLo == 0 {
+				endHi++
+			}
+			if endHi|endLo != 0 && (v6 || endLo>>48 == 0) { // it is not the last address
+				edges = append(edges, edge{endHi, endLo, int32(n), -1})
 			}
 		}
 	}
@@ -95,8 +127,9 @@ func newNamedSpace(v6 bool, sets []named) *space {
 	now := make([]uint64, (len(s.bits)+63)/64)
 	s.cuts, s.held = append(s.cuts, zero(v6)), append(s.held, slices.Clone(now))
 	for i := 0; i < len(edges); {
-		at := edges[i].at
-		for ; i < len(edges) && edges[i].at == at; i++ {
+		hi, lo := edges[i].hi, edges[i].lo
+		at := addrOf(v6, hi, lo)
+		for ; i < len(edges) && edges[i].hi == hi && edges[i].lo == lo; i++ {
 			n := edges[i].set
 			count[n] += int(edges[i].n)
 			now[n/64] &^= 1 << (n % 64)
@@ -118,14 +151,24 @@ func newNamedSpace(v6 bool, sets []named) *space {
 
 // keyOf is a set's content in a family; empty: it has none.
 func keyOf(v6 bool, all []netip.Prefix) string {
-	var parts []string
+	mine := make([]netip.Prefix, 0, len(all))
 	for _, p := range all {
 		if p.Addr().Is6() == v6 {
-			parts = append(parts, p.Masked().String())
+			mine = append(mine, p.Masked())
 		}
 	}
-	slices.Sort(parts)
-	return strings.Join(slices.Compact(parts), " ")
+	slices.SortFunc(mine, netip.Prefix.Compare)
+	out := make([]byte, 0, 17*len(mine))
+	for _, p := range slices.Compact(mine) {
+		out = appendPrefix(out, p)
+	}
+	return string(out)
+}
+
+// appendPrefix appends 17 bytes that no other prefix of its family has.
+func appendPrefix(out []byte, p netip.Prefix) []byte {
+	a := p.Addr().As16()
+	return append(append(out, a[:]...), byte(p.Bits()))
 }
 
 // at is the elementary span that holds a.

@@ -100,6 +100,13 @@ func landing(c *inventory.Circuit, hub []*inventory.Circuit) *inventory.Circuit 
 	return best
 }
 
+// dial is a tunnel that a site's circuit allows.
+type dial struct {
+	place    int // of the hub
+	hub      *Box
+	from, to *inventory.Circuit
+}
+
 // standings are those of all sites in all states, for one family.
 func (r *routes) standings(inv inventory.Inventory, all []failure, f int) [][]standing {
 	at := map[inventory.SiteID][]*inventory.Circuit{}
@@ -118,6 +125,18 @@ func (r *routes) standings(inv inventory.Inventory, all []failure, f int) [][]st
 	out := make([][]standing, len(r.boxes))
 	for i := range r.boxes {
 		out[i] = make([]standing, len(all))
+		var dialled []dial // the tunnels that the site's circuits allow
+		for k, h := range r.hubs {
+			b := &r.boxes[h]
+			if r.boxes[i].Hub || !slices.Contains(dials[r.boxes[i].Site], b.Site) {
+				continue
+			}
+			for _, c := range at[r.boxes[i].Site] {
+				if d := landing(c, at[b.Site]); d != nil {
+					dialled = append(dialled, dial{k, b, c, d})
+				}
+			}
+		}
 		for n, x := range all {
 			s := &out[i][n]
 			s.alive = !x.box(&r.boxes[i])
@@ -134,15 +153,9 @@ func (r *routes) standings(inv inventory.Inventory, all []failure, f int) [][]st
 				}
 				s.has |= 1 << place[w.hub]
 			}
-			for k, h := range r.hubs {
-				b := &r.boxes[h]
-				if x.box(b) || !slices.Contains(dials[r.boxes[i].Site], b.Site) {
-					continue
-				}
-				for _, c := range at[r.boxes[i].Site] {
-					if d := landing(c, at[b.Site]); d != nil && !x.circuit(c) && !x.circuit(d) {
-						s.could |= 1 << k
-					}
+			for _, d := range dialled {
+				if !x.box(d.hub) && !x.circuit(d.from) && !x.circuit(d.to) {
+					s.could |= 1 << d.place
 				}
 			}
 		}

@@ -26,7 +26,9 @@ type Box struct {
 	Segments map[inventory.SegmentKind]string
 	Tunnels  []string // interfaces
 	Circuits []string // ports
-	Uplinks  []string // ports, to the data centre
+	// CircuitIDs are the circuits of those ports, in the same order.
+	CircuitIDs []inventory.CircuitID
+	Uplinks    []string // ports, to the data centre
 	// Links are the ends of its tunnels.
 	Links []Link
 	// Routers are those of the data centre that it has a session with.
@@ -55,6 +57,8 @@ type Link struct {
 	Local, Remote netip.Addr
 	Circuit       inventory.CircuitID // own
 	MTU           int                 // bytes, inner
+	Listen        uint16              // UDP port of the hub's end; 0: not known
+	Near, Far     netip.Addr          // underlay addresses of both ends, as far as known
 }
 
 // Router is a router of the data centre. The proof takes it to announce what the

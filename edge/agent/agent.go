@@ -60,6 +60,7 @@ type Agent struct {
 type view struct {
 	state  commit.State
 	trying edge.CommitID // being put in force now
+	turns  uint64        // times that another configuration came in force
 	tree   *tree
 }
 
@@ -195,6 +196,9 @@ func (a *Agent) apply(ctx context.Context, s commit.State) error {
 func (a *Agent) become(s commit.State) {
 	a.state = s
 	a.viewMu.Lock()
+	if a.view.state.Active().Hash != s.Active().Hash {
+		a.view.turns++
+	}
 	a.view.state = s
 	if run := s.Active(); a.view.tree == nil || a.view.tree.hash != run.Hash {
 		a.view.tree = newTree(run)

@@ -30,7 +30,8 @@ func (a *Agent) Try(ctx context.Context, id edge.CommitID, want edge.Signed, rol
 	if err := a.deps.Host.Validate(ctx, want.Config); err != nil {
 		return fmt.Errorf("validate revision %d: %w", want.Revision, err)
 	}
-	t.Held = commit.Held(want.Config.Contract, a.holding(ctx, time.Now()))
+	now := a.holding(ctx, time.Now())
+	t.Held = commit.Held(want.Config.Contract, func(item string) bool { return edge.IsFlowsItem(item) || now(item) })
 	st, err := a.state.Try(t, time.Now())
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (a *Agent) State(ctx context.Context) (edge.State, error) {
 	s := v.state
 	run := s.Active()
 	st := edge.State{At: h.At.UTC(), Revision: run.Revision, Hash: run.Hash, Epoch: s.Credentials.Epoch, LastRevert: s.LastRevert, Protocol: edge.Protocol, Version: a.deps.Version, Alarms: a.Alarms()}
-	st.Pending = v.trying
+	st.Pending, st.Mends = v.trying, h.Mends
 	if s.Pending != nil {
 		st.Pending = s.Pending.ID
 	}

@@ -39,6 +39,10 @@ type HostState struct {
 	// Holds are the items of the contract in force that hold, named as in
 	// [edge.Contract.Items].
 	Holds []string
+	// Mends are the newest times that the host found itself changed past the
+	// agent and put that back, oldest first; Mended counts all of its life.
+	Mends  []edge.Mend
+	Mended uint64
 	// Leases are the addresses lent now, of each segment whose addresses the
 	// host assigns, sorted by address.
 	Leases map[inventory.SegmentKind][]Lease

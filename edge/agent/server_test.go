@@ -151,7 +151,7 @@ func TestGetLeaves(t *testing.T) {
 		"one neighbour":        {path(OriginOpenConfig, elem("network-instances"), elem("network-instance"), elem("protocols"), elem("protocol"), elem("bgp"), elem("neighbors"), elem("neighbor", "neighbor-address", "172.18.1.0")), 1},
 		"BFD":                  {path(OriginOpenConfig, elem("bfd"), elem("interfaces"), elem("interface", "id", "c-1--hub-1")), 1},
 		"probes of one tunnel": {path(OriginState, elem("tunnels"), elem("tunnel", "name", "c-1--hub-1")), 3},
-		"device":               {path(OriginState, elem("device"), elem("state")), 5},
+		"device":               {path(OriginState, elem("device"), elem("state")), 6},
 	} {
 		resp, err := r.Get(t.Context(), &gnmi.GetRequest{Path: []*gnmi.Path{tt.path}, Encoding: gnmi.Encoding_PROTO})
 		if err != nil {
@@ -271,7 +271,7 @@ func TestSubscribeOnceAndRefusals(t *testing.T) {
 	next := r.stream(t, &gnmi.SubscriptionList{Mode: gnmi.SubscriptionList_ONCE, Subscription: []*gnmi.Subscription{
 		sub(gnmi.SubscriptionMode_TARGET_DEFINED, OriginState, "device"),
 	}})
-	if got := next(); !slices.Contains(got, "config-hash[]="+r.doc(t, 1).Hash) || len(got) != 5 {
+	if got := next(); !slices.Contains(got, "config-hash[]="+r.doc(t, 1).Hash) || len(got) != 6 {
 		t.Errorf("once: %v", got)
 	}
 	short := sub(gnmi.SubscriptionMode_SAMPLE, OriginOpenConfig, "interfaces")

@@ -109,6 +109,7 @@ var schema = slices.Concat(
 		probeNode("jitter-ms", func(p Probe) any { return known(p, p.JitterMS) }),
 		deviceNode("config-hash", func(s snapshot) any { return s.state.Active().Hash }),
 		deviceNode("revision", func(s snapshot) any { return s.state.Active().Revision }),
+		deviceNode("config-changes", func(s snapshot) any { return s.turns + s.host.Mended }),
 		deviceNode("epoch", func(s snapshot) any { return s.state.Credentials.Epoch }),
 		deviceNode("alarms", func(s snapshot) any { return strings.Join(s.alarms, " ") }),
 		deviceNode("platform", func(s snapshot) any { return string(s.host.Platform) }),

@@ -36,6 +36,7 @@ type plan struct {
 	circuits []circuit // best first
 	overlay  []netip.Prefix
 	own      []netip.Prefix // what lives at this site, as the overlay knows it
+	bgps     []session      // see sessions
 	faults   []error
 }
 
@@ -138,7 +139,11 @@ func (p *plan) check() {
 func (p *plan) checkTunnels(ports map[string]string) {
 	names, kinds := map[string]string{}, map[string]edge.TunnelKind{}
 	keyed := map[string]string{}
+	far := make(map[string]netip.Addr, len(p.Tunnels))
 	for _, t := range p.Tunnels {
+		if _, twice := far[t.Name]; !twice {
+			far[t.Name] = t.Remote
+		}
 		dev := Interface(t)
 		if !slices.ContainsFunc(p.Circuits, func(c edge.Circuit) bool { return c.Name == t.Circuit }) {
 			p.fault("tunnel %s: no circuit %q", t.Name, t.Circuit)
@@ -162,7 +167,7 @@ func (p *plan) checkTunnels(ports map[string]string) {
 		keyed[dev+" "+string(t.Peer)] = t.Name
 	}
 	for _, n := range p.BGP.Neighbours {
-		if i := slices.IndexFunc(p.Tunnels, func(t edge.Tunnel) bool { return t.Name == n.Tunnel }); i < 0 || p.Tunnels[i].Remote != n.Addr {
+		if remote, ok := far[n.Tunnel]; !ok || remote != n.Addr {
 			p.fault("BGP neighbour %s: no tunnel %q leads there", n.Addr, n.Tunnel)
 		}
 		if n.BFDMinMS < 50 || n.BFDMinMS > 60000 || n.BFDMult < 2 || n.BFDMult > 255 {

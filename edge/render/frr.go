@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/wardnet/wardnet/edge"
@@ -31,6 +32,7 @@ func (p *plan) frr() string {
 		return ""
 	}
 	var b strings.Builder
+	b.Grow(1000 * (len(p.BGP.Neighbours) + 8)) // about what a session takes
 	p.bgp(&b)
 	p.prefixLists(&b)
 	p.routeMaps(&b)
@@ -43,6 +45,7 @@ type session struct {
 	id       string // of its filters
 	name     string
 	peer     netip.Addr
+	addr     string // of the peer
 	local    netip.Addr
 	dev      string // network interface
 	asn      uint32
@@ -54,9 +57,16 @@ type session struct {
 	prefixes []netip.Prefix // of the list, at a hub or an uplink
 }
 
-// sessions lists them by address, as FRR does.
+// sessions lists them by address, as FRR does. They are worked out once.
 func (p *plan) sessions() []session {
-	var out []session
+	if p.bgps == nil {
+		p.bgps = p.makeSessions()
+	}
+	return p.bgps
+}
+
+func (p *plan) makeSessions() []session {
+	out := make([]session, 0, len(p.BGP.Neighbours)+len(p.Uplinks))
 	tunnels := make(map[string]edge.Tunnel, len(p.Tunnels))
 	for _, t := range p.Tunnels {
 		tunnels[t.Name] = t
@@ -79,13 +89,13 @@ func (p *plan) sessions() []session {
 			list = "wn-from-" + digest(string(t.Peer))
 		}
 		out = append(out, session{
-			id: digest(t.Name), name: t.Name, peer: n.Addr, local: t.Local.Addr(), dev: Interface(t), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
+			id: digest(t.Name), name: t.Name, peer: n.Addr, addr: n.Addr.String(), local: t.Local.Addr(), dev: Interface(t), asn: n.ASN, bfd: profile(n.BFDMinMS, n.BFDMult),
 			passive: isHub(p.Config), prefer: n.Preference, list: list, prefixes: beyond(t),
 		})
 	}
 	for _, u := range p.Uplinks {
 		out = append(out, session{
-			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, local: u.Local.Addr(), dev: u.Port, asn: u.PeerASN, bfd: profile(300, 3),
+			id: "uplink-" + word(u.Name), name: "uplink " + u.Name, peer: u.Peer, addr: u.Peer.String(), local: u.Local.Addr(), dev: u.Port, asn: u.PeerASN, bfd: profile(300, 3),
 			uplink: true, prefer: localPreference, list: "wn-from-uplink-" + word(u.Name), prefixes: u.Accept,
 		})
 	}
@@ -101,7 +111,15 @@ func beyond(t edge.Tunnel) []netip.Prefix {
 	return out
 }
 
-func profile(ms, mult int) string { return fmt.Sprintf("wn-%d-%d", ms, mult) }
+func profile(ms, mult int) string { return "wn-" + strconv.Itoa(ms) + "-" + strconv.Itoa(mult) }
+
+// put writes a line of words: a hub has a hundred thousand.
+func put(b *strings.Builder, words ...string) {
+	for _, w := range words {
+		b.WriteString(w)
+	}
+	b.WriteByte('\n')
+}
 
 func (p *plan) bgp(b *strings.Builder) {
 	sessions := p.sessions()
@@ -111,13 +129,14 @@ func (p *plan) bgp(b *strings.Builder) {
 	b.WriteString("bgp route-map delay-timer 1\n!\n")
 	fmt.Fprintf(b, "router bgp %d\n bgp router-id %s\n bgp log-neighbor-changes\n no bgp default ipv4-unicast\n coalesce-time 100\n no bgp network import-check\n timers bgp 10 30\n", p.BGP.ASN, p.BGP.RouterID)
 	for _, s := range sessions {
-		fmt.Fprintf(b, " neighbor %s remote-as %d\n", s.peer, s.asn)
-		fmt.Fprintf(b, " neighbor %s description %s\n", s.peer, oneLine(s.name))
-		fmt.Fprintf(b, " neighbor %s bfd\n neighbor %[1]s bfd profile %s\n", s.peer, s.bfd)
+		put(b, " neighbor ", s.addr, " remote-as ", strconv.FormatUint(uint64(s.asn), 10))
+		put(b, " neighbor ", s.addr, " description ", oneLine(s.name))
+		put(b, " neighbor ", s.addr, " bfd")
+		put(b, " neighbor ", s.addr, " bfd profile ", s.bfd)
 		if s.passive {
-			fmt.Fprintf(b, " neighbor %s passive\n", s.peer)
+			put(b, " neighbor ", s.addr, " passive")
 		}
-		fmt.Fprintf(b, " neighbor %s timers connect 1\n", s.peer)
+		put(b, " neighbor ", s.addr, " timers connect 1")
 	}
 	v4, v6 := families(p.BGP.Networks)
 	for _, f := range []struct {
@@ -130,10 +149,10 @@ func (p *plan) bgp(b *strings.Builder) {
 			fmt.Fprintf(b, "  network %s\n", n)
 		}
 		for _, s := range sessions {
-			fmt.Fprintf(b, "  neighbor %s activate\n", s.peer)
-			fmt.Fprintf(b, "  neighbor %s prefix-list %s in\n", s.peer, s.list)
-			fmt.Fprintf(b, "  neighbor %s route-map %s in\n", s.peer, s.inMap(f.digit))
-			fmt.Fprintf(b, "  neighbor %s route-map %s out\n", s.peer, s.outMap(f.digit))
+			put(b, "  neighbor ", s.addr, " activate")
+			put(b, "  neighbor ", s.addr, " prefix-list ", s.list, " in")
+			put(b, "  neighbor ", s.addr, " route-map ", s.inMap(f.digit), " in")
+			put(b, "  neighbor ", s.addr, " route-map ", s.outMap(f.digit), " out")
 		}
 		b.WriteString(" exit-address-family\n")
 	}
@@ -155,7 +174,7 @@ func (s session) inMap(digit string) string {
 	if digit == "6" && !s.passive {
 		return "wn6-in-" + s.id
 	}
-	return fmt.Sprintf("wn%s-in-%d", digit, s.prefer)
+	return "wn" + digit + "-in-" + strconv.Itoa(s.prefer)
 }
 
 // prefixLists writes what is taken and announced, IPv4 before IPv6.
@@ -213,7 +232,7 @@ func (p *plan) prefixLists(b *strings.Builder) {
 				l.entries = []string{"deny any"} // a list that is missing would permit
 			}
 			for i, e := range l.entries {
-				fmt.Fprintf(b, "%s prefix-list %s seq %d %s\n", keyword, l.name, 5*(i+1), e)
+				put(b, keyword, " prefix-list ", l.name, " seq ", strconv.Itoa(5*(i+1)), " ", e)
 			}
 		}
 		b.WriteString("!\n")
@@ -330,7 +349,7 @@ func (p *plan) bfd(b *strings.Builder) {
 		b.WriteString(" exit\n !\n")
 	}
 	for _, s := range p.sessions() {
-		fmt.Fprintf(b, " peer %s local-address %s interface %s\n  profile %s\n exit\n !\n", s.peer, s.local, s.dev, s.bfd)
+		put(b, " peer ", s.addr, " local-address ", s.local.String(), " interface ", s.dev, "\n  profile ", s.bfd, "\n exit\n !")
 	}
 	b.WriteString("exit\n!\n")
 }

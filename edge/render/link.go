@@ -190,13 +190,13 @@ func some(list ...netip.Prefix) []netip.Prefix {
 func disjoint(list []netip.Prefix) []netip.Prefix {
 	list = some(slices.Clone(list)...)
 	slices.SortFunc(list, comparePrefix)
-	var out []netip.Prefix
+	out := list[:0]
 	for _, p := range list {
 		if len(out) == 0 || !inside(p, out[len(out)-1]) {
 			out = append(out, p)
 		}
 	}
-	return out
+	return slices.Clip(out)
 }
 
 // inside says whether p lies in outer.

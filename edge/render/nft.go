@@ -16,6 +16,30 @@ type ruleset struct {
 	sets   []string
 	named  map[string]string // by content
 	chains strings.Builder
+	// What was found of a list before: a hub's rules name the same long ones again
+	// and again.
+	split map[listID][2][]netip.Prefix // its families
+	refs  map[listID]string
+}
+
+// listID is a list of prefixes by where it is, which no rule changes.
+type listID struct {
+	first *netip.Prefix
+	n     int
+}
+
+// families is [families], remembered.
+func (r *ruleset) families(list []netip.Prefix) (v4, v6 []netip.Prefix) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	id := listID{&list[0], len(list)}
+	known, ok := r.split[id]
+	if !ok {
+		known[0], known[1] = families(list)
+		r.split[id] = known
+	}
+	return known[0], known[1]
 }
 
 // nft is the whole filter as one transaction. Both base policies are drop.
@@ -25,15 +49,15 @@ type ruleset struct {
 // the overlay may reach), own4 and own6 (this site), n4_1… and n6_1… (prefix
 // lists of rules).
 func (p *plan) nft() string {
-	r := &ruleset{named: map[string]string{}}
+	r := &ruleset{named: map[string]string{}, split: map[listID][2][]netip.Prefix{}, refs: map[listID]string{}}
 	p.interfaceSets(r)
 	for _, list := range []struct {
 		name     string
 		prefixes []netip.Prefix
 	}{{"ours", slices.Concat(p.overlay, p.own)}, {"own", p.own}} {
 		v4, v6 := families(list.prefixes)
-		r.set(list.name+"4", "ipv4_addr", true, texts(v4))
-		r.set(list.name+"6", "ipv6_addr", true, texts(v6))
+		r.setText(list.name+"4", "ipv4_addr", true, joined(v4))
+		r.setText(list.name+"6", "ipv6_addr", true, joined(v6))
 	}
 	p.guardChains(r)
 	p.classifyChain(r)
@@ -53,13 +77,24 @@ func (p *plan) nft() string {
 
 // set adds a named set; without elements it matches nothing.
 func (r *ruleset) set(name, typ string, interval bool, elements []string) {
+	r.setText(name, typ, interval, strings.Join(elements, nextElement))
+}
+
+// nextElement stands between the elements of a set.
+const nextElement = ",\n\t\t\t     "
+
+// setText is set with the elements joined.
+func (r *ruleset) setText(name, typ string, interval bool, elements string) {
 	var b strings.Builder
+	b.Grow(len(elements) + 100)
 	fmt.Fprintf(&b, "\tset %s {\n\t\ttype %s\n", name, typ)
 	if interval {
 		b.WriteString("\t\tflags interval\n")
 	}
 	if len(elements) > 0 {
-		fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(elements, ",\n\t\t\t     "))
+		b.WriteString("\t\telements = { ")
+		b.WriteString(elements)
+		b.WriteString(" }\n")
 	}
 	b.WriteString("\t}\n")
 	r.sets = append(r.sets, b.String())
@@ -71,9 +106,15 @@ func (r *ruleset) prefixes(list []netip.Prefix, v6 bool) string {
 	if v6 {
 		typ, prefix = "ipv6_addr", "n6_"
 	}
-	elements := texts(list)
-	key := strings.Join(elements, " ")
-	name, known := r.named[key]
+	id := listID{n: len(list)}
+	if id.n > 0 {
+		id.first = &list[0]
+	}
+	if ref, known := r.refs[id]; known {
+		return ref
+	}
+	elements := joined(list)
+	name, known := r.named[elements]
 	if !known {
 		n := 1
 		for _, other := range r.named {
@@ -82,10 +123,11 @@ func (r *ruleset) prefixes(list []netip.Prefix, v6 bool) string {
 			}
 		}
 		name = fmt.Sprintf("%s%d", prefix, n)
-		r.named[key] = name
-		r.set(name, typ, true, elements)
+		r.named[elements] = name
+		r.setText(name, typ, true, elements)
 	}
-	return "@" + name
+	r.refs[id] = "@" + name
+	return r.refs[id]
 }
 
 // chain opens a base chain, or a plain one where hook is empty.
@@ -239,6 +281,9 @@ func (p *plan) translateChains(r *ruleset) {
 // withInside adds to a prefix list what it means inside this site: where it
 // holds translated addresses, those that the hosts are configured with.
 func (p *plan) withInside(list []netip.Prefix) []netip.Prefix {
+	if len(p.Legacy) == 0 {
+		return list
+	}
 	out := slices.Clone(list)
 	for _, l := range p.Legacy {
 		if slices.ContainsFunc(list, func(q netip.Prefix) bool { return inside(l.Outside, q) }) {
@@ -250,24 +295,31 @@ func (p *plan) withInside(list []netip.Prefix) []netip.Prefix {
 
 // families sorts and splits a prefix list, dropping what lies in another one.
 func families(list []netip.Prefix) (v4, v6 []netip.Prefix) {
-	for _, a := range disjoint(list) {
+	all := disjoint(list) // IPv4 first
+	n := 0
+	for i, a := range all {
+		all[i] = a.Masked()
 		if a.Addr().Is4() {
-			v4 = append(v4, a.Masked())
-		} else {
-			v6 = append(v6, a.Masked())
+			n++
 		}
 	}
-	return v4, v6
+	return all[:n:n], all[n:]
 }
 
-func texts(list []netip.Prefix) []string {
-	out := make([]string, len(list))
+// joined writes a list as elements of a set.
+func joined(list []netip.Prefix) string {
+	out := make([]byte, 0, 24*len(list))
 	for i, a := range list {
-		if out[i] = a.String(); a.IsSingleIP() {
-			out[i] = a.Addr().String()
+		if i > 0 {
+			out = append(out, nextElement...)
+		}
+		if a.IsSingleIP() {
+			out = a.Addr().AppendTo(out)
+		} else {
+			out = a.AppendTo(out)
 		}
 	}
-	return out
+	return string(out)
 }
 
 // distinct sorts and drops repetitions.

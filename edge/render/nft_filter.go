@@ -214,8 +214,8 @@ func (p *plan) errorsFromBoxes(r *ruleset) {
 // permit writes one line per family and protocol. Backwards is for answers:
 // ports are those of the source, and an echo reply is meant.
 func (r *ruleset) permit(rule edge.Rule, where string, src, dst []netip.Prefix, backwards bool, verdict string) {
-	src4, src6 := families(src)
-	dst4, dst6 := families(dst)
+	src4, src6 := r.families(src)
+	dst4, dst6 := r.families(dst)
 	for _, f := range []struct {
 		family   string
 		src, dst []netip.Prefix

@@ -10,5 +10,11 @@ import _ "embed"
 //go:embed wardnet.yang
 var Module string
 
+// Router is the text of wardnet-router.yang, the part that a router without
+// our agent holds over NETCONF.
+//
+//go:embed wardnet-router.yang
+var Router string
+
 // Version is the semantic version of the model, as Capabilities tells it.
 const Version = "1.1.0"

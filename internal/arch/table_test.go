@@ -15,9 +15,12 @@ var mayImport = map[string][]string{
 	"edge/channel":    {"inventory", "edge$"},
 	"edge/gnmi":       {"inventory", "edge$"},
 	"edge/fake":       {"inventory", "edge$"},
-	"edge/openconfig": {"inventory", "edge$"},
-	"edge/cli":        {"inventory", "edge$"},
-	"edge/netconf":    {"inventory", "edge$"},
+	"edge/foreign":    {"inventory", "edge$", "edge/agent/commit$"},
+	"edge/sshwire":    {"edge$"},
+	"edge/redact":     {},
+	"edge/openconfig": {"inventory", "edge$", "edge/foreign$"},
+	"edge/cli":        {"inventory", "edge$", "edge/foreign$", "edge/sshwire$", "edge/redact$"},
+	"edge/netconf":    {"inventory", "edge$", "edge/foreign$", "edge/sshwire$", "edge/yang$"},
 	"edge/edgetest":   {"inventory", "edge", "controller"},
 	"edge/agent":      {"inventory", "edge", "pki/enrol"},
 	"edge/render":     {"inventory", "edge$"},
@@ -41,7 +44,7 @@ var mayImport = map[string][]string{
 	"labs": {"inventory", "edge", "edge/agent", "edge/host", "telemetry", "anomaly", "incident", "console/client", "pki/enrol", "labs"},
 
 	// The store implements the interfaces of the nouns it keeps; only cmd imports it.
-	"internal/store":  {"inventory", "edge$", "policy", "pki", "incident", "anomaly", "controller", "console/people", "console/client"},
+	"internal/store":  {"inventory", "edge$", "edge/foreign$", "policy", "pki", "incident", "anomaly", "controller", "console/people", "console/client"},
 	"internal/arch":   {},
 	"internal/golden": {},
 }

@@ -33,6 +33,21 @@ func cityOf(t *rapid.T) inventory.Inventory {
 		})
 		inv.Allocations = append(inv.Allocations, inventory.Allocation{Owner: "site/" + string(id), Pool: "p", Prefix: netip.MustParsePrefix("10.64.16.0/20")})
 	}
+	if rapid.Bool().Draw(t, "profile") {
+		inv.Profiles = []inventory.Profile{{
+			ID: "w", Variables: []inventory.Variable{{Name: "port", Type: inventory.TextVariable, Default: "eth2"}}, BFDIntervalMS: inventory.Given(300),
+			Segments: []inventory.ProfileSegment{{
+				Kind: inventory.Staff, Port: inventory.FromVariable[string]("port"), DHCP: inventory.Given(inventory.DHCPRelay), Relay: inventory.Given(netip.MustParseAddr("192.0.2.7")),
+			}},
+			Circuits: []inventory.ProfileCircuit{{MTU: inventory.Given(1492), Overlay: inventory.Given(inventory.OverlayIPsec)}},
+			Uplinks:  []inventory.ProfileUplink{{Name: "dc", Address: inventory.Given(netip.MustParsePrefix("192.0.2.1/30")), PeerASN: inventory.Given(uint32(64512))}},
+			Opens:    []inventory.Opening{{Permit: "p", From: []inventory.SegmentKind{inventory.Staff}}},
+		}}
+		for i := range inv.Sites {
+			inv.Sites[i].Profile = "w"
+			inv.Sites[i].Variables = map[string]inventory.VariableValue{"port": inventory.VariableValue(name.Draw(t, "port"))}
+		}
+	}
 	inv.Permits = []inventory.Permit{{ID: "p", From: []inventory.SegmentKind{inventory.Staff}, Reason: name.Draw(t, "reason")}}
 	return inv.Normalize()
 }

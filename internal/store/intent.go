@@ -46,6 +46,10 @@ func (s *Revisions) addition(r intent.Revision) (func(*Tx) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	others, err := json.Marshal(append([]string{}, r.Others...))
+	if err != nil {
+		return nil, err
+	}
 	return func(tx *Tx) error {
 		if err := tx.Lock("revisions"); err != nil {
 			return err
@@ -57,14 +61,14 @@ func (s *Revisions) addition(r intent.Revision) (func(*Tx) error, error) {
 		if r.Number != last+1 {
 			return fmt.Errorf("%w: revision %d is the last; make a new one from it", inventory.ErrConflict, last)
 		}
-		_, err := tx.Exec(`INSERT INTO revisions (org, number, author, at, message, hash, key_id, signature, content, envelope)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			s.org, r.Number, r.Author, r.At, r.Message, r.Hash, r.KeyID, blob(r.Signature), string(content), string(envelope))
+		_, err := tx.Exec(`INSERT INTO revisions (org, number, author, others, at, message, hash, key_id, signature, content, envelope)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			s.org, r.Number, r.Author, string(others), r.At, r.Message, r.Hash, r.KeyID, blob(r.Signature), string(content), string(envelope))
 		return err
 	}, nil
 }
 
-const revisionHead = "number, author, at, message, hash, key_id, signature"
+const revisionHead = "number, author, others, at, message, hash, key_id, signature"
 
 // Get implements [intent.Store].
 func (s *Revisions) Get(ctx context.Context, n intent.Number) (intent.Revision, error) {
@@ -127,10 +131,16 @@ func (s *Revisions) List(ctx context.Context) ([]intent.Revision, error) {
 // scan reads revisionHead into r, and what follows it into more.
 func (s *Revisions) scan(row interface{ Scan(...any) error }, r *intent.Revision, more ...any) error {
 	r.Org = s.org
-	var at string
-	err := row.Scan(append([]any{&r.Number, &r.Author, &at, &r.Message, &r.Hash, &r.KeyID, &r.Signature}, more...)...)
+	var at, others string
+	err := row.Scan(append([]any{&r.Number, &r.Author, &others, &at, &r.Message, &r.Hash, &r.KeyID, &r.Signature}, more...)...)
 	if err != nil {
 		return err
+	}
+	if err := json.Unmarshal([]byte(others), &r.Others); err != nil {
+		return err
+	}
+	if len(r.Others) == 0 {
+		r.Others = nil // as it was signed
 	}
 	r.At, err = ParseTime(at)
 	return err

@@ -140,8 +140,10 @@ func split(inv inventory.Inventory) (map[rowKey]string, error) {
 	err := errors.Join(
 		splitNoun(out, "unit", inv.Units, func(v inventory.Unit) string { return string(v.ID) }),
 		splitNoun(out, "carrier", inv.Carriers, func(v inventory.Carrier) string { return string(v.ID) }),
+		splitNoun(out, "profile", inv.Profiles, func(v inventory.Profile) string { return string(v.ID) }),
 		splitNoun(out, "site", inv.Sites, func(v inventory.Site) string { return string(v.ID) }),
 		splitNoun(out, "device", inv.Devices, func(v inventory.Device) string { return string(v.ID) }),
+		splitNoun(out, "router", inv.Routers, func(v inventory.Router) string { return string(v.ID) }),
 		splitNoun(out, "circuit", inv.Circuits, func(v inventory.Circuit) string { return string(v.ID) }),
 		splitNoun(out, "application", inv.Applications, func(v inventory.Application) string { return string(v.ID) }),
 		splitNoun(out, "pool", inv.Pools, func(v inventory.Pool) string { return string(v.ID) }),
@@ -176,10 +178,14 @@ func assemble(org inventory.OrgID, docs map[rowKey]string) (inventory.Inventory,
 			err = assembleNoun(&inv.Units, doc)
 		case "carrier":
 			err = assembleNoun(&inv.Carriers, doc)
+		case "profile":
+			err = assembleNoun(&inv.Profiles, doc)
 		case "site":
 			err = assembleNoun(&inv.Sites, doc)
 		case "device":
 			err = assembleNoun(&inv.Devices, doc)
+		case "router":
+			err = assembleNoun(&inv.Routers, doc)
 		case "circuit":
 			err = assembleNoun(&inv.Circuits, doc)
 		case "application":

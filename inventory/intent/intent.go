@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -19,10 +20,12 @@ type Number uint64
 
 // Revision is an immutable, numbered, signed intent with its envelope.
 type Revision struct {
-	Number   Number              `json:"number"`
-	Org      inventory.OrgID     `json:"org"`
-	Author   string              `json:"author"` // user name
-	At       time.Time           `json:"at"`     // UTC
+	Number Number          `json:"number"`
+	Org    inventory.OrgID `json:"org"`
+	Author string          `json:"author"` // user name
+	// Others prepared it too; none of them may approve it.
+	Others   []string            `json:"others,omitempty"`
+	At       time.Time           `json:"at"` // UTC
 	Message  string              `json:"message"`
 	Content  inventory.Inventory `json:"content"`
 	Envelope Envelope            `json:"envelope"`
@@ -62,6 +65,8 @@ func (a Approval) Valid(r Revision, now time.Time) error {
 	switch {
 	case a.Revision != r.Number || a.Hash != r.Hash:
 		return fmt.Errorf("%w: the approval by %s names revision %d (%.12s), not %d (%.12s)", inventory.ErrInvalid, a.Approver, a.Revision, a.Hash, r.Number, r.Hash)
+	case slices.Contains(r.Others, a.Approver):
+		return fmt.Errorf("%w: %s prepared a part of revision %d; a person who did not must approve it", inventory.ErrInvalid, a.Approver, r.Number)
 	case a.Approver == r.Author:
 		return fmt.Errorf("%w: %s is the author of revision %d; another person must approve it", inventory.ErrInvalid, a.Approver, r.Number)
 	case !now.Before(a.Expires):
@@ -80,7 +85,8 @@ func ContentHash(r Revision) (string, error) {
 		Author   string
 		Content  inventory.Inventory
 		Envelope Envelope
-	}{r.Number, r.Org, r.Author, r.Content.Normalize(), r.Envelope})
+		Others   []string `json:",omitempty"` // left out where there are none, as before there could be
+	}{r.Number, r.Org, r.Author, r.Content.Normalize(), r.Envelope, r.Others})
 	if err != nil {
 		return "", fmt.Errorf("hash revision %d: %w", r.Number, err)
 	}

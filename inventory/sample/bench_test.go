@@ -75,6 +75,43 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkExpand writes the profiles out at the planned sizes, each site with
+// a value of its own.
+func BenchmarkExpand(b *testing.B) {
+	for _, n := range []int{208, 3321, 10_000} {
+		inv := profiled(n)
+		b.Run(fmt.Sprintf("sites=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := inventory.Expand(inv); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// profiled is an inventory of n edge sites of two profiles, with a variable.
+func profiled(n int) inventory.Inventory {
+	inv := many(n)
+	written := Written()
+	inv.Profiles = written.Profiles
+	ward := &inv.Profiles[len(inv.Profiles)-1]
+	ward.Variables = []inventory.Variable{{Name: "staff_port", Type: inventory.TextVariable}, {Name: "relay", Type: inventory.AddressVariable, Default: "10.64.10.67"}}
+	ward.Segments = append(ward.Segments,
+		inventory.ProfileSegment{Kind: inventory.Staff, Port: inventory.FromVariable[string]("staff_port")},
+		inventory.ProfileSegment{Kind: inventory.Voice, DHCP: inventory.Given(inventory.DHCPRelay), Relay: inventory.FromVariable[netip.Addr]("relay")})
+	for i := range inv.Sites {
+		if s := &inv.Sites[i]; s.Kind != inventory.Hub {
+			s.Profile, s.Segments, s.Variables = ward.ID, nil, map[string]inventory.VariableValue{"staff_port": inventory.VariableValue(fmt.Sprintf("eth1.%d", i%4000))}
+		}
+	}
+	for i := range inv.Circuits {
+		inv.Circuits[i].MTU = 0
+	}
+	return inv
+}
+
 // BenchmarkAllocate gives every address of an empty inventory.
 func BenchmarkAllocate(b *testing.B) {
 	for _, n := range []int{208, 3321, 10_000} {

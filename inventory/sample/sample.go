@@ -15,11 +15,22 @@ import (
 //go:embed hcmc.yaml
 var hcmc []byte
 
-// City returns the demo inventory, normalized, valid and with every address
-// allocated. The caller owns the result.
+// City returns the demo inventory, normalized, valid, with every address
+// allocated and its profiles written out. The caller owns the result.
 func City() inventory.Inventory { return city().Normalize() }
 
+// Written is [City] as people write it: with profiles.
+func Written() inventory.Inventory { return written().Normalize() }
+
 var city = sync.OnceValue(func() inventory.Inventory {
+	inv, err := inventory.Expand(written())
+	if err != nil {
+		panic(fmt.Sprintf("sample: write the profiles out: %v", err))
+	}
+	return inv.Normalize()
+})
+
+var written = sync.OnceValue(func() inventory.Inventory {
 	inv, err := inventory.Decode("hcmc.yaml", bytes.NewReader(hcmc))
 	if err == nil {
 		inv, err = inventory.Adopt(inventory.Inventory{}, inv)
@@ -30,5 +41,5 @@ var city = sync.OnceValue(func() inventory.Inventory {
 	return inv
 })
 
-// Document returns the YAML document behind [City], with its comments.
+// Document returns the YAML document behind [Written], with its comments.
 func Document() []byte { return bytes.Clone(hcmc) }

@@ -2,6 +2,8 @@ package sample
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -95,7 +97,12 @@ func TestPublicSegmentIsConfined(t *testing.T) {
 
 // What the demo exports can be imported again.
 func TestCityRoundTrip(t *testing.T) {
-	want := City()
+	for name, want := range map[string]inventory.Inventory{"as written": Written(), "written out": City()} {
+		t.Run(name, func(t *testing.T) { roundTrip(t, want) })
+	}
+}
+
+func roundTrip(t *testing.T, want inventory.Inventory) {
 	var buf bytes.Buffer
 	if err := inventory.Encode(&buf, want); err != nil {
 		t.Fatal(err)
@@ -123,6 +130,34 @@ func TestCityRoundTrip(t *testing.T) {
 		t.Errorf("CSV export and import differ: %v", inventory.Diff(want, got))
 	}
 }
+
+// Wards have nothing of their own in their segments, and the profiles say the
+// same as the document that had it all at every site (its digest is of the
+// revision before profiles).
+func TestProfilesSayWhatSitesSaid(t *testing.T) {
+	for _, s := range Written().Sites {
+		if s.Kind != inventory.Hub && (s.Profile == "" || len(s.Segments) > 0) {
+			t.Errorf("%s: profile %q, %d segments of its own", s.ID, s.Profile, len(s.Segments))
+		}
+	}
+	city := City()
+	for i := range city.Sites {
+		if city.Sites[i].Profile != "" || len(city.Sites[i].Segments) != len(inventory.SegmentKinds) {
+			t.Errorf("%s is not written out", city.Sites[i].ID)
+		}
+	}
+	var doc bytes.Buffer
+	if err := inventory.Encode(&doc, city); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256(doc.Bytes())); got != beforeProfiles {
+		t.Errorf("the city is another one: %s", got)
+	}
+}
+
+// beforeProfiles is the SHA-256 of the encoded city, every address allocated,
+// when each site had its segments and each circuit its MTU.
+const beforeProfiles = "e4e89a7e41e67ccad92115ce519f080eeed4c61638fbf01d20429bbad5449393"
 
 // The caller owns what it gets.
 func TestCityIsACopy(t *testing.T) {

@@ -17,6 +17,12 @@ var partC = []check{
 	{"plan-city-one-site", "after a change at one site under 200 ms", planBench("sites=206/one-site", 0.2, 0)},
 	{"plan-nation", "the same of 3,321 sites under 20 s and 1 GB", planBench("sites=3321/first", 20, 1000)},
 	{"plan-nation-one-site", "after a change at one site under 1 s", planBench("sites=3321/one-site", 1, 0)},
+	{"rollout-208", "208 simulated edges in 4 verified ward waves after the hubs' under 60 s", rollout208},
+	{"lab-up", "2 hubs + 3 wards", labUpOther("--hubs", "2", "--wards", "3")},
+	{"drift", "a box changed by hand: told with who did it within 10 s, and put back", labRun("drift")},
+	{"bad-template", "a wrong shared template: refused by proof; waived, stopped by the first wave and whole again within 120 s", labRun("bad-template")},
+	{"lab-down", "nothing is left behind", labDown},
+	{"ansible", "the same change by ansible-playbook costs at least 3 times as much processor time", ansibleRatio},
 }
 
 func controllerTests(pattern string, flags ...string) func(context.Context, *env) (string, error) {

@@ -42,7 +42,16 @@ agents:
 controller: # all boxes share one machine's processors
   parallel: %[4]d
   wave: 20m
-`, l.Data(), at, devicePort, l.parallel())
+%[5]s`, l.Data(), at, devicePort, l.parallel(), l.slow())
+}
+
+// slow gives one push of a large lab more time: a hundred running boxes answer
+// late, and a push that is taken back for that only costs another.
+func (l *Lab) slow() string {
+	if len(l.Topology.Sites) > manySites {
+		return "  pass: 75s\n  revert: 2m\n"
+	}
+	return ""
 }
 
 // parallel is how many boxes may be between push and confirm: half as many in a

@@ -27,6 +27,13 @@ var All = []Scenario{
 		{"a config cuts the ward off", cutsOff},
 		{"the box refuses a config", refused},
 	}},
+	{"bad-template", "a shared template cuts staff off: the proof refuses it; waived, the first wave stops it and all of it returns", 2, []Step{
+		{"the template is offered", wrongTemplate},
+		{"probe after", func(ctx context.Context, p *play) error { return p.intact(ctx, "after") }},
+	}},
+	{"drift", "a ward's box is changed by hand: noticed, told with who did it, and put back", 1, []Step{
+		{"somebody changes the box", handMade},
+	}},
 	{"autonomy", "edges and hubs boot and run without the controller", 1, []Step{
 		{"the controller dies", controllerDies},
 		{"a ward's processes restart", wardRestarts},

@@ -21,6 +21,7 @@ const (
 	OpCut    = "cut"    // nothing passes
 	OpHeal   = "heal"   // ends cuts and impairments
 	OpImpair = "impair" // adds loss and latency
+	OpFlap   = "flap"   // drops management connections at random, at a ratio per minute
 	OpStats  = "stats"
 )
 
@@ -38,6 +39,8 @@ type Request struct {
 	Sites     []inventory.SiteID  `json:"sites,omitempty"`
 	LossRatio float64             `json:"loss_ratio,omitempty"` // in [0,1]
 	LatencyMS float64             `json:"latency_ms,omitempty"` // added round trip
+	// Ratio of all edges is dropped per minute from now on, in [0,1]; OpFlap only.
+	Ratio float64 `json:"ratio,omitempty"`
 }
 
 // Response is the line that answers it. Fleets may be spread over processes, so
@@ -54,6 +57,7 @@ type Stats struct {
 	Enrolled   int     `json:"enrolled"`
 	Connected  int     `json:"connected"` // management channels that the controller uses
 	Failed     int     `json:"failed"`    // edges that do not run
+	Dropped    int     `json:"dropped"`   // connections dropped on purpose, see Config.Flap
 	Tunnels    int     `json:"tunnels"`   // tunnel ends configured here
 	TunnelsUp  int     `json:"tunnels_up"`
 	Goroutines int     `json:"goroutines"`
@@ -67,8 +71,10 @@ func (f *fleet) do(req Request) (Response, error) {
 	case req.Op == OpStats:
 		s, err := f.stats()
 		return Response{Stats: &s}, err
+	case req.Op == OpFlap:
+		return Response{}, f.setFlap(req.Ratio)
 	case req.Op != OpCut && req.Op != OpHeal && req.Op != OpImpair:
-		return Response{}, fmt.Errorf("%w: op %q is not cut, heal, impair or stats", inventory.ErrInvalid, req.Op)
+		return Response{}, fmt.Errorf("%w: op %q is not cut, heal, impair, flap or stats", inventory.ErrInvalid, req.Op)
 	case req.Circuit != "" && (req.Carrier != "" || len(req.Sites) > 0):
 		return Response{}, fmt.Errorf("%w: give a circuit, or a carrier and sites", inventory.ErrInvalid)
 	case req.Circuit == "" && req.Carrier == "" && len(req.Sites) == 0 && req.Op != OpHeal:
@@ -98,6 +104,7 @@ func (f *fleet) stats() (Stats, error) {
 		Enrolled:   int(f.enrolled.Load()),
 		Connected:  int(f.connected.Load()),
 		Failed:     int(f.failed.Load()),
+		Dropped:    int(f.dropped.Load()),
 		Goroutines: runtime.NumGoroutine(),
 	}
 	s.Tunnels, s.TunnelsUp = f.under.Tunnels()

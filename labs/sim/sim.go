@@ -151,7 +151,15 @@ type Config struct {
 	// Ramp is how long the starts are spread over; default 20 ms per edge.
 	Ramp     time.Duration
 	HalfOpen time.Duration // see simhost.Config
-	Log      *slog.Logger
+	// Spread lets each edge dial from a loopback address of its own, for
+	// thousands of them against a controller on this machine.
+	Spread bool
+	// Flap is the ratio of the edges whose management connection is dropped per
+	// minute, at random, once all have been connected; in [0,1].
+	Flap float64
+	// Watch, optional, is told once a second how the edges are.
+	Watch func(Stats)
+	Log   *slog.Logger
 	// Adjust, optional, changes what an edge runs with, before it does.
 	Adjust func(*agent.RunConfig)
 }
@@ -161,7 +169,10 @@ type fleet struct {
 	cfg   Config
 	under *simhost.Underlay
 
-	enrolled, connected, failed atomic.Int64
+	enrolled, connected, failed, dropped atomic.Int64
+	flapping                             atomic.Uint64 // bits of the ratio per minute
+	all                                  sync.Once
+	whole                                chan struct{} // closed when all edges were connected at once
 }
 
 // Run simulates the edges until ctx ends. An edge that cannot start is logged
@@ -180,7 +191,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	f := &fleet{cfg: cfg, under: under}
+	f := &fleet{cfg: cfg, under: under, whole: make(chan struct{})}
+	if err := f.setFlap(cfg.Flap); err != nil {
+		return err
+	}
 	if cfg.Control != "" {
 		stop, err := f.listen(cfg.Control)
 		if err != nil {
@@ -188,6 +202,14 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		defer stop()
 	}
+	side, cancel := context.WithCancel(ctx)
+	var aside sync.WaitGroup
+	defer aside.Wait()
+	defer cancel()
+	if cfg.Watch != nil {
+		aside.Go(func() { f.report(side) })
+	}
+	aside.Go(func() { f.flap(side) })
 	rng := rand.New(rand.NewPCG(cfg.Seed, 0))
 	ends := make([]error, len(cfg.Edges))
 	var wg sync.WaitGroup
@@ -207,7 +229,11 @@ func newUnderlay(cfg Config) (*simhost.Underlay, error) {
 			all = append(all, simhost.Circuit{ID: c.ID, Device: e.Device, Site: e.Site, Kind: c.Kind, Carrier: c.Carrier})
 		}
 	}
-	return simhost.New(simhost.Config{Seed: cfg.Seed, Circuits: all, HalfOpen: cfg.HalfOpen})
+	under := simhost.Config{Seed: cfg.Seed, Circuits: all, HalfOpen: cfg.HalfOpen}
+	if cfg.Spread {
+		under.From = sources(cfg.Edges)
+	}
+	return simhost.New(under)
 }
 
 // live is one edge's life; the error is why it ended before ctx did.
@@ -228,8 +254,12 @@ func (f *fleet) live(ctx context.Context, e Edge, pause time.Duration) error {
 			return f.under.Host(e.Device, id.WireGuardPublicKey)
 		},
 		OnEnrolled: func(*enrol.Identity) { f.enrolled.Add(1) },
-		OnUp:       func() { f.connected.Add(1) },
-		OnDown:     func() { f.connected.Add(-1) },
+		OnUp: func() {
+			if f.connected.Add(1) >= int64(len(f.cfg.Edges)) {
+				f.all.Do(func() { close(f.whole) })
+			}
+		},
+		OnDown: func() { f.connected.Add(-1) },
 	}
 	if f.cfg.Adjust != nil {
 		f.cfg.Adjust(&run)

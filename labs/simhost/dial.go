@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/inventory"
 )
 
 // Dial implements agent.Host: a real connection, accounted to the first circuit
@@ -17,8 +18,7 @@ func (h *Host) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 	if p == nil {
 		return nil, fmt.Errorf("%w: dial %s from %s: no circuit works", edge.ErrUnreachable, addr, h.device)
 	}
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, network, addr)
+	raw, err := h.under.dialer(h.device).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: dial %s over %s: %w", edge.ErrUnreachable, addr, p.ID, err)
 	}
@@ -31,6 +31,33 @@ func (h *Host) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 	}
 	p.conns[c] = struct{}{}
 	return c, nil
+}
+
+// dialer connects from the device's own address, where it has one.
+func (u *Underlay) dialer(id inventory.DeviceID) *net.Dialer {
+	if u.cfg.From != nil {
+		if a := u.cfg.From(id); a.IsValid() {
+			return &net.Dialer{LocalAddr: &net.TCPAddr{IP: a.AsSlice()}}
+		}
+	}
+	return &net.Dialer{}
+}
+
+// Drop ends the management connections of a device at both ends, as a carrier
+// does that forgets a translation; its circuits work on. It says how many.
+func (u *Underlay) Drop(id inventory.DeviceID) int {
+	u.mu.Lock()
+	var all []*conn
+	for _, c := range u.order[id] {
+		for x := range u.ports[c].conns {
+			all = append(all, x)
+		}
+	}
+	u.mu.Unlock()
+	for _, x := range all { // takes the lock itself
+		_ = x.Close()
+	}
+	return len(all)
 }
 
 // path is the first working circuit; nil when there is none.

@@ -21,7 +21,8 @@ type Host struct {
 	ports  []inventory.CircuitID // in order of preference
 
 	closed   bool
-	config   edge.Config // in force
+	config   edge.Config   // in force
+	routes   []edge.Tunnel // of config, over which h decides where traffic goes
 	watchers map[chan struct{}]struct{}
 }
 
@@ -35,12 +36,7 @@ func (u *Underlay) Host(device inventory.DeviceID, key func() string) (*Host, er
 	if old := u.hosts[device]; old != nil && !old.closed {
 		return nil, fmt.Errorf("%w: device %q runs here already", inventory.ErrConflict, device)
 	}
-	h := &Host{under: u, device: device, key: key, watchers: map[chan struct{}]struct{}{}}
-	for _, c := range u.cfg.Circuits {
-		if c.Device == device {
-			h.ports = append(h.ports, c.ID)
-		}
-	}
+	h := &Host{under: u, device: device, key: key, ports: u.order[device], watchers: map[chan struct{}]struct{}{}}
 	if len(h.ports) == 0 {
 		return nil, fmt.Errorf("%w: device %q has no circuit in the simulator's file", inventory.ErrInvalid, device)
 	}
@@ -119,7 +115,7 @@ func (h *Host) put(c edge.Config, k edge.Credentials, now time.Time) {
 			delete(kept, t.Name)
 		}
 	}
-	h.config = c
+	h.config, h.routes = c, h.decides(c)
 	for _, t := range c.Tunnels {
 		l := u.links[t.Name]
 		if l == nil {
@@ -162,8 +158,22 @@ func (h *Host) detach(l *link, now time.Time) {
 	u.judge(l, now)
 }
 
-// reroute moves each site's traffic to its best tunnel that is up. The edge's
-// end decides; a hub decides for edges that are not in this process.
+// decides gives the tunnels of c over which h decides where traffic goes: the
+// edge's end does, and a hub does for edges that are not in this process.
+func (h *Host) decides(c edge.Config) []edge.Tunnel {
+	if c.Role != inventory.RoleHub {
+		return c.Tunnels
+	}
+	var out []edge.Tunnel
+	for _, t := range c.Tunnels {
+		if h.under.order[t.Peer] == nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// reroute moves each site's traffic to its best tunnel that is up.
 func (h *Host) reroute(now time.Time) {
 	u := h.under
 	best := map[inventory.DeviceID]edge.Tunnel{} // by edge
@@ -173,16 +183,13 @@ func (h *Host) reroute(now time.Time) {
 		}
 		return h.device
 	}
-	for _, t := range h.config.Tunnels {
+	for _, t := range h.routes {
 		b, ok := best[site(t)]
 		if u.links[t.Name].bfd(now) && (!ok || t.Preference > b.Preference) {
 			best[site(t)] = t
 		}
 	}
-	for _, t := range h.config.Tunnels {
-		if h.config.Role == inventory.RoleHub && u.hosts[t.Peer] != nil {
-			continue
-		}
+	for _, t := range h.routes {
 		l := u.links[t.Name]
 		u.settle(l, now)
 		l.active = best[site(t)].Name == t.Name

@@ -15,6 +15,7 @@ package simhost
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ type Config struct {
 	// circuit sees nothing at all before it sees the end; default 60 s. The
 	// near end sees an error after a second, as from a port that lost its line.
 	HalfOpen time.Duration
+	// From, optional, gives the address that a device's management connection
+	// comes from; an invalid one, as the machine routes.
+	From func(inventory.DeviceID) netip.Addr
 }
 
 // Underlay is the world under the hosts of one process. Its methods are safe
@@ -51,6 +55,7 @@ type Underlay struct {
 	hosts map[inventory.DeviceID]*Host
 	links map[string]*link
 	ports map[inventory.CircuitID]*port
+	order map[inventory.DeviceID][]inventory.CircuitID // of preference; not changed after New
 }
 
 // port is the near end of a circuit.
@@ -74,6 +79,7 @@ func New(cfg Config) (*Underlay, error) {
 		hosts: map[inventory.DeviceID]*Host{},
 		links: map[string]*link{},
 		ports: make(map[inventory.CircuitID]*port, len(cfg.Circuits)),
+		order: map[inventory.DeviceID][]inventory.CircuitID{},
 	}
 	var errs []error
 	for _, c := range cfg.Circuits {
@@ -84,6 +90,7 @@ func New(cfg Config) (*Underlay, error) {
 			errs = append(errs, fmt.Errorf("%w: circuit %q is listed twice", inventory.ErrInvalid, c.ID))
 		default:
 			u.ports[c.ID] = &port{Circuit: c, conns: map[*conn]struct{}{}}
+			u.order[c.Device] = append(u.order[c.Device], c.ID)
 		}
 	}
 	return u, errors.Join(errs...)

@@ -358,28 +358,3 @@ func TestDialFollowsCircuits(t *testing.T) {
 		t.Errorf("far end after the heal: %v, want the end", err)
 	}
 }
-
-func isTimeout(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) && n.Timeout()
-}
-
-func TestFaultsAreChecked(t *testing.T) {
-	c := newCity(t, 1)
-	if err := c.Cut("w-a", "nowhere"); !errors.Is(err, inventory.ErrNotFound) {
-		t.Errorf("unknown circuit: %v", err)
-	}
-	if st, _ := c.ward.State(t.Context()); c.ports["w-a"].cut || len(st.Tunnels) != 0 {
-		t.Error("a refused fault changed something")
-	}
-	if err := c.Impair(1.5, 0, "w-a"); !errors.Is(err, inventory.ErrInvalid) {
-		t.Errorf("loss 1.5: %v", err)
-	}
-	bad := wardConfig(names...)
-	bad.Circuits = append(bad.Circuits, edge.Circuit{Name: "h-a"})
-	bad.Tunnels[0].MTU = 1
-	err := c.ward.Validate(t.Context(), bad)
-	if !errors.Is(err, inventory.ErrInvalid) || len(err.(interface{ Unwrap() []error }).Unwrap()) != 2 {
-		t.Errorf("validate: %v, want two faults", err)
-	}
-}

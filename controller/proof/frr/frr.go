@@ -74,6 +74,7 @@ func (e ListEntry) Matches(p netip.Prefix) bool {
 type MapEntry struct {
 	Seq        int
 	Line       int
+	Text       string // what it is, for a person
 	Permit     bool
 	List       string // match: prefix list; empty: any prefix
 	V6         bool   // of List
@@ -125,7 +126,7 @@ func (r *Router) mapped(name string, p netip.Prefix, pref int) (bool, int, Reaso
 		if e.SetPref != 0 {
 			pref = e.SetPref
 		}
-		return e.Permit, pref, Reason{e.Line, fmt.Sprintf("route-map %s seq %d", name, e.Seq)}
+		return e.Permit, pref, Reason{e.Line, e.Text}
 	}
 	return false, pref, Reason{0, fmt.Sprintf("route map %s has no entry for %s", name, p)}
 }

@@ -3,6 +3,7 @@ package frr
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,7 +30,7 @@ func Read(text string) (*Router, error) {
 	for line := range strings.Lines(text) {
 		r.line++
 		r.text = strings.TrimRight(line, "\r\n")
-		r.words = strings.Fields(r.text)
+		r.words = slices.AppendSeq(r.words[:0], strings.FieldsSeq(r.text))
 		if len(r.words) == 0 || r.words[0] == "!" {
 			continue
 		}
@@ -115,11 +116,14 @@ func (r *reader) close(blocks ...string) error {
 // is says whether the line begins with the words of a phrase, and has n more; a
 // negative n: any number.
 func (r *reader) is(phrase string, n int) bool {
-	head := strings.Fields(phrase)
-	if len(r.words) < len(head) || n >= 0 && len(r.words) != len(head)+n {
-		return false
+	head := 0
+	for word := range strings.SplitSeq(phrase, " ") {
+		if head == len(r.words) || r.words[head] != word {
+			return false
+		}
+		head++
 	}
-	return slices.Equal(r.words[:len(head)], head)
+	return n < 0 || len(r.words) == head+n
 }
 
 func (r *reader) last() string { return r.words[len(r.words)-1] }
@@ -158,7 +162,7 @@ func (r *reader) top() error {
 		if err != nil || r.words[2] != "permit" && r.words[2] != "deny" {
 			return errUnknown
 		}
-		r.name, r.entry = r.words[1], &MapEntry{Seq: seq, Line: r.line, Permit: r.words[2] == "permit"}
+		r.name, r.entry = r.words[1], &MapEntry{Seq: seq, Line: r.line, Text: fmt.Sprintf("route-map %s seq %d", r.words[1], seq), Permit: r.words[2] == "permit"}
 		return r.open("route-map")
 	case r.is("bfd", 0):
 		return r.open("bfd")

@@ -16,15 +16,16 @@ func Read(src string) (*Table, error) {
 		return nil, &Error{Why: fmt.Sprintf("the text has %d bytes; at most %d are read", len(src), maxText)}
 	}
 	r := reader{table: &Table{Sets: map[string]*Set{}, chains: map[string]*Chain{}}}
+	var words []string
 	for line := range strings.Lines(src) {
 		r.line++
 		r.text = strings.TrimSpace(line)
 		if r.text == "" {
 			continue
 		}
-		all, err := split(r.text)
-		if err == nil {
-			err = r.take(all)
+		var err error
+		if words, err = split(r.text, words[:0]); err == nil {
+			err = r.take(words)
 		}
 		if err != nil {
 			return nil, &Error{Line: r.line, Text: r.text, Why: err.Error()}

@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// split cuts a line into words: a quoted string is one, and so is each of
+// split appends a line's words to out: a quoted string is one, and so is each of
 // "{", "}", ",", ":" and ";" where it stands by itself.
-func split(line string) ([]string, error) {
-	var out []string
+func split(line string, out []string) ([]string, error) {
 	for i := 0; i < len(line); {
 		c := line[i]
 		switch {

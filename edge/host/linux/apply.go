@@ -134,7 +134,11 @@ func (h *Host) putFilter(ctx context.Context, w inForce) error {
 		return err
 	}
 	// A process that died here may have left flows of the filter before.
-	return cutFlows(w.config)
+	cut, err := cutFlows(w.config)
+	h.viewMu.Lock()
+	h.cut = cut
+	h.viewMu.Unlock()
+	return err
 }
 
 func (h *Host) putRouting(ctx context.Context, w inForce) error {

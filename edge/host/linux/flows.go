@@ -15,20 +15,21 @@ import (
 
 // cutFlows forgets the forwarded flows that c does not permit: the filter lets
 // packets of known flows pass, and these became known under another filter. A
-// flow that is forgotten by mistake is only judged again.
-func cutFlows(c edge.Config) error {
+// flow that is forgotten by mistake is only judged again. It returns the permits
+// of the contract's Keep of which a flow was cut.
+func cutFlows(c edge.Config) (map[inventory.PermitID]bool, error) {
 	own, err := ownAddresses()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f := flowFilter{config: c, own: own}
+	f := flowFilter{config: c, own: own, cut: map[inventory.PermitID]bool{}}
 	var errs []error
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f); err != nil {
 			errs = append(errs, fmt.Errorf("cut flows that are no longer permitted: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	return f.cut, errors.Join(errs...)
 }
 
 func ownAddresses() (map[netip.Addr]bool, error) {
@@ -51,6 +52,7 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 type flowFilter struct {
 	config edge.Config
 	own    map[netip.Addr]bool
+	cut    map[inventory.PermitID]bool // noted here
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -64,26 +66,33 @@ func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if f.own[src] || f.own[dst] || dst.IsMulticast() || src.IsLoopback() {
 		return false // the box's own
 	}
-	return !permitted(f.config, src, dst, flow.Forward.Protocol, flow.Forward.DstPort)
+	if permitted(f.config, f.config.Rules, src, dst, flow.Forward.Protocol, flow.Forward.DstPort) != "" {
+		return false
+	}
+	if p := permitted(f.config, f.config.Contract.Keep, src, dst, flow.Forward.Protocol, flow.Forward.DstPort); p != "" {
+		f.cut[p] = true
+	}
+	return true
 }
 
-// permitted says whether c lets the first packet of a flow pass.
-func permitted(c edge.Config, src, dst netip.Addr, proto uint8, port uint16) bool {
+// permitted is the permit by which rules let the first packet of a flow pass; "":
+// they do not.
+func permitted(c edge.Config, rules []edge.Rule, src, dst netip.Addr, proto uint8, port uint16) inventory.PermitID {
 	src = outside(c.Legacy, src)
-	for _, r := range c.Rules {
+	for _, r := range rules {
 		if !contains(r.Src, src) || !r.Internet && !contains(r.Dst, dst) {
 			continue
 		}
 		if len(r.Ports) == 0 {
-			return true
+			return r.Permit
 		}
 		for _, p := range r.Ports {
 			if number(p.Proto, src) == proto && (p.Proto == inventory.ICMP || p.From <= port && port <= p.To) {
-				return true
+				return r.Permit
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // outside returns how a host behind a translation is known elsewhere.

@@ -34,7 +34,7 @@ func TestPermitted(t *testing.T) {
 		"outside of the legacy": {"192.168.1.200", "10.0.0.10", 6, 443, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := permitted(c, addr(tt.src), addr(tt.dst), tt.proto, tt.port); got != tt.want {
+			if got := permitted(c, c.Rules, addr(tt.src), addr(tt.dst), tt.proto, tt.port) != ""; got != tt.want {
 				t.Errorf("permitted = %v, want %v", got, tt.want)
 			}
 			f := flowFilter{config: c}

@@ -103,6 +103,11 @@ type Host struct {
 	totals map[string]total // peers' counters, by tunnel
 	heirs  map[chan struct{}]bool
 
+	edited editor                      // of the packet filter
+	mends  []edge.Mend                 // the newest
+	mended uint64                      // all of this process' life
+	cut    map[inventory.PermitID]bool // permits of which the filter in force cut a flow in use
+
 	healing chan struct{} // one slot: look at the box again
 	moving  chan struct{} // one slot: look at the sessions again
 }
@@ -170,6 +175,7 @@ func (h *Host) Run(ctx context.Context) error {
 	g.Go(func() error { return h.wan.run(ctx) })
 	g.Go(func() error { return h.keep(ctx) })
 	g.Go(func() error { return h.listen(ctx) })
+	g.Go(func() error { return h.hearFilter(ctx) })
 	g.Go(func() error { return h.poll(ctx) })
 	return g.Wait()
 }

@@ -62,6 +62,9 @@ type sight struct {
 
 func (h *Host) observe(ctx context.Context, now inForce) (agent.HostState, error) {
 	s := agent.HostState{At: time.Now(), Platform: inventory.LinuxEdge}
+	h.viewMu.Lock()
+	s.Mends, s.Mended = h.mends, h.mended
+	h.viewMu.Unlock()
 	list, err := netlink.LinkList()
 	if err != nil {
 		return s, fmt.Errorf("read interfaces: %w", err)
@@ -208,6 +211,11 @@ func (h *Host) holds(c edge.Contract, tunnels []agent.TunnelState) ([]string, er
 	for _, t := range tunnels {
 		have["bfd/"+t.Name] = t.BFD
 	}
+	h.viewMu.Lock()
+	for _, r := range c.Keep {
+		have[edge.FlowsItem(r.Permit)] = !h.cut[r.Permit]
+	}
+	h.viewMu.Unlock()
 	if len(c.Prefixes) > 0 {
 		known, err := h.tables.main()
 		if err != nil {

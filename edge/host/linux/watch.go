@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -31,12 +32,18 @@ func (h *Host) keep(ctx context.Context) error {
 	defer daemons.Stop()
 	resync := time.NewTimer(rand.N(resyncPause)) // boxes that share a power switch do not all look at once
 	defer resync.Stop()
+	routed := time.NewTicker(routedPause)
+	defer routed.Stop()
 	said := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-h.healing:
+		case <-routed.C:
+			if !h.rerouted(ctx) {
+				continue
+			}
 		case <-resync.C:
 			resync.Reset(resyncPause)
 		case <-daemons.C:
@@ -69,6 +76,7 @@ func (h *Host) mend(ctx context.Context) error {
 	if !now.applied {
 		return nil // an earlier process' box: the agent applies soon
 	}
+	before := now.box
 	now, err := h.make(now.config, now.keys)
 	if err != nil {
 		return err
@@ -78,10 +86,15 @@ func (h *Host) mend(ctx context.Context) error {
 		return err
 	}
 	h.metrics.heals.Inc()
+	var others []string
+	if reflect.DeepEqual(before, now.box) { // else a circuit learned something new
+		others = byOthers(diff, len(h.routing.Down()) > 0)
+	}
 	h.deps.Log.InfoContext(ctx, "box differs, setting it again", "first", diff[0], "count", len(diff))
 	if err := h.converge(ctx, now); err != nil {
 		return err
 	}
+	h.noteMend(others)
 	h.adopt(now)
 	return nil
 }

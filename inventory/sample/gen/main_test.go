@@ -43,6 +43,9 @@ func TestGenerates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(inv.Profiles) != 3 {
+		t.Errorf("profiles %v", inv.Profiles)
+	}
 	x := inv.Index()
 	u, _ := x.Unit("u-26740")
 	if want := []string{"Phường Bến Nghé", "một phần (Phường Đa Kao, cũ)", "Phường Nguyễn Thái Bình"}; !slices.Equal(u.Predecessors, want) {

@@ -52,7 +52,7 @@ func model(units, branches []map[string]string) (inventory.Inventory, error) {
 			return inventory.Inventory{}, fmt.Errorf("branch %s: %w", row["model_no"], err)
 		}
 	}
-	m.inv.Applications, m.inv.Permits = applications(), permits()
+	m.inv.Applications, m.inv.Permits, m.inv.Profiles = applications(), permits(), profiles()
 	return m.inv, nil
 }
 
@@ -128,7 +128,7 @@ func (m *city) ward(i int, row map[string]string) error {
 	})
 	m.inv.Sites = append(m.inv.Sites, inventory.Site{
 		ID: site, Unit: unit, Kind: inventory.WardOffice, Name: "Ủy ban nhân dân " + lowerKind(row["name_vi"]), Hubs: hubOrder(i),
-		Lat: lat, Lon: lon, People: 60 + 7*i%61, Segments: segments(nil),
+		Lat: lat, Lon: lon, People: 60 + 7*i%61, Profile: wardProfile,
 	})
 	m.device(site, code, "WN-"+code, inventory.RoleEdge)
 	a, b := sellers[i%3], sellers[(i+1+i/6%2)%3]
@@ -172,10 +172,7 @@ func (m *city) branch(row map[string]string) error {
 		ID: id, Unit: inventory.UnitID("u-" + row["host_unit_code"]), Kind: inventory.Branch,
 		Name: fmt.Sprintf("Chi nhánh số %d Trung tâm Phục vụ hành chính công (%s cũ)", n, row["former_district_unit"]),
 		Hubs: hubOrder(n), Lat: lat, Lon: lon, People: 24 + 5*n%17, Modelled: true,
-		Segments: segments(map[inventory.SegmentKind]string{
-			inventory.Servers: "chi nhánh không đặt máy chủ",
-			inventory.DMZ:     "chi nhánh không mở dịch vụ ra ngoài",
-		}),
+		Profile: branchProfile,
 	})
 	m.device(id, fmt.Sprintf("b-%02d", n), fmt.Sprintf("WN-B%02d", n), inventory.RoleEdge)
 	if row["host_unit_code"] == island {
@@ -196,6 +193,7 @@ func (m *city) device(site inventory.SiteID, name, serial string, role inventory
 }
 
 // circuit adds the next circuit of an edge site; mbps is the rate downstream.
+// Its MTU comes from the site's profile.
 func (m *city) circuit(site inventory.SiteID, kind inventory.CircuitKind, by inventory.CarrierID, mbps inventory.BitRate) {
 	n := 0
 	for _, k := range m.inv.Circuits {
@@ -209,14 +207,14 @@ func (m *city) circuit(site inventory.SiteID, kind inventory.CircuitKind, by inv
 	}
 	switch kind {
 	case inventory.Metronet: // a /30 per site, the site has its second host
-		k.Addressing, k.MTU = inventory.Static, 1500
+		k.Addressing = inventory.Static
 		k.Address = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(m.metronet >> 6), byte(m.metronet&63)<<2 + 2}), 30)
 		m.metronet++
 	case inventory.LTE, inventory.FiveG:
-		k.Addressing, k.MTU, k.Cost = inventory.CGNAT, 1428, 100
+		k.Addressing, k.Cost = inventory.CGNAT, 100
 		k.UpBPS = k.DownBPS / 4
 	default:
-		k.Addressing, k.MTU = inventory.PPPoE, 1492 // RFC 2516: 8 bytes of header
+		k.Addressing = inventory.PPPoE
 	}
 	m.inv.Circuits = append(m.inv.Circuits, k)
 }

@@ -1,0 +1,103 @@
+package console
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wardnet/wardnet/console/client"
+	"github.com/wardnet/wardnet/inventory"
+)
+
+func (c *Console) registerDrift() {
+	read(c, get("/drifts", "list-drifts", "intent", "Devices found changed past the controller, newest first"), func(ctx context.Context, _ *nothing) (*answer[[]client.Drift], error) {
+		d, err := c.drifts()
+		if err != nil {
+			return nil, err
+		}
+		return listed(d.Drifts(ctx))
+	})
+	read(c, get("/drifts/{id}", "get-drift", "intent", "One device found changed"), func(ctx context.Context, in *byID) (*answer[client.Drift], error) {
+		d, err := c.drifts()
+		if err != nil {
+			return nil, err
+		}
+		return answered(d.Drift(ctx, in.ID))
+	})
+	for _, x := range []struct {
+		verb, summary string
+		do            func(Drifts, context.Context, string, client.DriftDecision, string) (client.Drift, error)
+	}{
+		{"revert", "Put the device back to what was assigned to it", Drifts.RevertDrift},
+		{"adopt", "Make a revision that says what the device runs", Drifts.AdoptDrift},
+		{"waive", "Leave the device as it is until a time", Drifts.WaiveDrift},
+	} {
+		write(c, post("/drifts/{id}/"+x.verb, x.verb+"-drift", "intent", x.summary), func(ctx context.Context, in *struct {
+			ID   string `path:"id" maxLength:"128"`
+			Body client.DriftDecision
+		},
+		) (*answer[client.Drift], error) {
+			about(ctx, "drift/"+in.ID)
+			d, err := c.drifts()
+			if err != nil {
+				return nil, err
+			}
+			before, err := d.Drift(ctx, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			after, err := x.do(d, ctx, in.ID, in.Body, principal(ctx).Name)
+			if err == nil {
+				changed(ctx, map[string]any{"device": before.Device, "state": before.State}, map[string]any{"device": after.Device, "state": after.State, "reason": in.Body.Reason})
+			}
+			return answered(after, err)
+		})
+	}
+
+	type of struct {
+		ID string `path:"id" maxLength:"128"`
+	}
+	read(c, get("/devices/{id}/configs", "list-configs", "devices", "Configurations that the device ran, oldest first"), func(ctx context.Context, in *of) (*answer[[]client.ConfigVersion], error) {
+		a, err := c.configs()
+		if err != nil {
+			return nil, err
+		}
+		return listed(a.Configs(ctx, inventory.DeviceID(in.ID)))
+	})
+	read(c, get("/devices/{id}/configs/{n}", "get-config", "devices", "One configuration that the device ran; 0 is the newest"), func(ctx context.Context, in *struct {
+		of
+		N uint64 `path:"n"`
+	},
+	) (*answer[client.ConfigVersion], error) {
+		a, err := c.configs()
+		if err != nil {
+			return nil, err
+		}
+		return answered(a.Config(ctx, inventory.DeviceID(in.ID), in.N))
+	})
+	read(c, get("/devices/{id}/config-diff", "diff-configs", "devices", "What changed between two configurations of the device"), func(ctx context.Context, in *struct {
+		of
+		From uint64 `query:"from" doc:"0: the one before to"`
+		To   uint64 `query:"to" doc:"0: the newest"`
+	},
+	) (*answer[client.ConfigDiff], error) {
+		a, err := c.configs()
+		if err != nil {
+			return nil, err
+		}
+		return answered(a.DiffConfigs(ctx, inventory.DeviceID(in.ID), in.From, in.To))
+	})
+}
+
+func (c *Console) drifts() (Drifts, error) {
+	if c.deps.Drifts == nil {
+		return nil, fmt.Errorf("%w: this controller keeps no drifts", inventory.ErrNotFound)
+	}
+	return c.deps.Drifts, nil
+}
+
+func (c *Console) configs() (Configs, error) {
+	if c.deps.Configs == nil {
+		return nil, fmt.Errorf("%w: this controller archives no configurations", inventory.ErrNotFound)
+	}
+	return c.deps.Configs, nil
+}

@@ -1,0 +1,124 @@
+package openconfig
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/openconfig/gnmi/proto/gnmi"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wardnet/wardnet/edge"
+)
+
+// Whatever a device sends, reading ends in a config or an error that says
+// what came; and what is read as held is what was sent.
+func FuzzReadBack(f *testing.F) {
+	sc, err := loadSchema()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, form := range []string{"", "leaves", "mixed", "wrapped"} {
+		d := newDevice(f, habits{form: form})
+		w := render(writable(), Quirks{})
+		tree := &node{}
+		req, err := request(tree, items{}, settle(w.items, tree), Quirks{}.withDefaults(), wire{encoding: gnmi.Encoding_JSON_IETF}, "openconfig")
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := d.carryOut(d.config, req); err != nil {
+			f.Fatal(err)
+		}
+		resp := &gnmi.GetResponse{}
+		for name := range sc.Nodes {
+			note, err := d.answer(nil, &gnmi.Path{Origin: "openconfig", Elem: []*gnmi.PathElem{{Name: name}}}, gnmi.GetRequest_CONFIG)
+			if err == nil {
+				resp.Notification = append(resp.Notification, note)
+			}
+		}
+		b, err := proto.Marshal(resp)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, "")
+	}
+	for _, blob := range []string{`{"interface":[]}`, `{"openconfig-interfaces:interfaces":{"interface":[{"name":"eth1","config":null}]}}`, `[{"name":"x"}]`, `null`, `"x"`, `{"interface":[{"name":7}]}`} {
+		f.Add([]byte{}, blob)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, blob string) {
+		resp := &gnmi.GetResponse{}
+		if proto.Unmarshal(b, resp) != nil {
+			return
+		}
+		if blob != "" {
+			resp.Notification = append(resp.Notification, &gnmi.Notification{Update: []*gnmi.Update{{
+				Path: &gnmi.Path{Elem: []*gnmi.PathElem{{Name: "interfaces"}}},
+				Val:  &gnmi.TypedValue{Value: &gnmi.TypedValue_JsonIetfVal{JsonIetfVal: []byte(blob)}},
+			}}})
+		}
+		tree := &node{}
+		if err := tree.add(resp.GetNotification()); err != nil {
+			if !strings.Contains(err.Error(), "cannot be read") {
+				t.Errorf("%v does not say what came", err)
+			}
+			return
+		}
+		for _, c := range []edge.Config{{}, writable()} {
+			got, err := readBack(tree, Quirks{}, c)
+			if err != nil {
+				continue
+			}
+			// A Write from here must be a request, whatever was there.
+			have, err := owned(tree, Quirks{}, got, c)
+			if err != nil {
+				continue
+			}
+			w := render(c, Quirks{})
+			if _, err := request(tree, have, settle(w.items, tree), Quirks{}.withDefaults(), wire{}, ""); err != nil {
+				t.Errorf("no request from what was read: %v", err)
+			}
+		}
+	})
+}
+
+func TestQuirksAreData(t *testing.T) {
+	if len(Platforms()) < 2 {
+		t.Errorf("platforms %q", Platforms())
+	}
+	q, err := Platform("cisco-iosxr")
+	if err != nil || q.MTUOverhead != 14 || q.NotRun == "" {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if _, err := Platform("toaster"); err == nil || !strings.Contains(err.Error(), "arista-eos") {
+		t.Errorf("%v, want the known platforms", err)
+	}
+	_, err = ParseQuirks([]byte("a: {origin: ios, read: slowly}\nb: {mtu_overhead: -1}"))
+	for _, s := range []string{`"ios"`, `"slowly"`, `platform "b"`, "negative"} {
+		if err == nil || !strings.Contains(err.Error(), s) {
+			t.Errorf("%v, want %s in it", err, s)
+		}
+	}
+	if _, err := ParseQuirks([]byte("a: {orign: none}")); err == nil {
+		t.Error("an unknown quirk was taken")
+	}
+}
+
+// The platform's own names and counting are used in both directions.
+func TestQuirksTakeEffect(t *testing.T) {
+	d := newDevice(t, habits{})
+	d.edit(t, func(s *store) {
+		ni := s.root["network-instances"].(map[string]any)["network-instance"].([]any)[0].(map[string]any)
+		ni["name"], ni["config"].(map[string]any)["name"] = "global", "global"
+	})
+	box, err := d.open(t, Config{Quirks: Quirks{Loopback: "lo7", NetworkInstance: "global", BGP: "main", Static: "DEFAULT", MTUOverhead: 14, Origin: "openconfig", Encoding: "json_ietf", Read: "get", Names: "modules", Commit: "emulated"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{d, box}
+	c := writable()
+	r.write(t, edge.Config{Device: "e-1"}, c)
+	for _, s := range []string{`"lo7"`, `"main"`, `"mtu": 1614`} {
+		if !strings.Contains(r.text(), s) {
+			t.Errorf("%s is not on the device", s)
+		}
+	}
+}
