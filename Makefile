@@ -17,7 +17,7 @@ FLAGS ?= $(PLAIN)
 PART ?= A
 PKGS := ./...
 
-.PHONY: help deps deps-demo build web demo test lint check accept bench fuzz golden clean
+.PHONY: help deps deps-accept deps-demo build web demo test lint check accept bench fuzz golden clean
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -64,8 +64,8 @@ func (c *Console) registerDrift() {
 		return listed(a.Configs(ctx, inventory.DeviceID(in.ID)))
 	})
 	read(c, get("/devices/{id}/configs/{n}", "get-config", "devices", "One configuration that the device ran; 0 is the newest"), func(ctx context.Context, in *struct {
-		of
-		N uint64 `path:"n"`
+		ID string `path:"id" maxLength:"128"`
+		N  uint64 `path:"n"`
 	},
 	) (*answer[client.ConfigVersion], error) {
 		a, err := c.configs()
@@ -75,7 +75,7 @@ func (c *Console) registerDrift() {
 		return answered(a.Config(ctx, inventory.DeviceID(in.ID), in.N))
 	})
 	read(c, get("/devices/{id}/config-diff", "diff-configs", "devices", "What changed between two configurations of the device"), func(ctx context.Context, in *struct {
-		of
+		ID   string `path:"id" maxLength:"128"`
 		From uint64 `query:"from" doc:"0: the one before to"`
 		To   uint64 `query:"to" doc:"0: the newest"`
 	},

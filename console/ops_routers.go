@@ -20,7 +20,7 @@ func (c *Console) registerRouters() {
 	op := post("/routers/{id}/host-certificate", "create-host-certificate", "devices", "Certify a router's SSH host key")
 	op.DefaultStatus = http.StatusCreated
 	write(c, op, func(ctx context.Context, in *struct {
-		byID
+		ID   string `path:"id" maxLength:"128"`
 		Body client.NewHostCertificate
 	},
 	) (*answer[client.HostCertificate], error) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/wardnet/wardnet/edge"
@@ -10,8 +11,8 @@ import (
 )
 
 // router gives what a router of the data centre is to run of ours: an eBGP
-// session with BFD to each hub whose uplink ends at it. It says nothing of what
-// it announces, which is the data centre's own.
+// session with BFD to each hub whose uplink ends at it. It announces what the hubs
+// take from it, the applications behind it, and takes what is the city's.
 func (ix *index) router(r *inventory.Router) (edge.Config, error) {
 	cfg := edge.Config{Device: r.ID, Site: r.Site, Role: inventory.RoleRouter, Rules: []edge.Rule{}}
 	for i := range ix.inv.Sites {
@@ -35,6 +36,12 @@ func (ix *index) router(r *inventory.Router) (edge.Config, error) {
 			cfg.BGP.Neighbours = append(cfg.BGP.Neighbours, edge.Neighbour{
 				Tunnel: string(hub.ID) + "/" + u.Name, Addr: u.Address.Addr(), ASN: asn(lo), Preference: 100, BFDMinMS: bfdMinMS, BFDMult: bfdMult,
 			})
+		}
+	}
+	cfg.BGP.Networks = append([]netip.Prefix{}, ix.beyond...)
+	for _, p := range ix.overlay { // what the hubs announce: sites, loopbacks and their applications
+		if !slices.Contains(ix.beyond, p) {
+			cfg.BGP.Accept = append(cfg.BGP.Accept, p)
 		}
 	}
 	if len(cfg.BGP.Neighbours) == 0 {

@@ -28,7 +28,7 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 		if state, err := dev.State(ctx); err == nil && took(state, p.commit, "") != "" {
 			return fmt.Errorf("the device has reverted by itself: %s (it runs %.12s)", took(state, p.commit, ""), state.Hash)
 		}
-		return fmt.Errorf("read-back: the device runs %.12s (says %.12s), wanted is %.12s", h, got.Hash, p.want.Hash)
+		return fmt.Errorf("read-back: the device runs %.12s (says %.12s), wanted is %.12s: %s", h, got.Hash, p.want.Hash, Drift{Changes: driftLines(p.want.Config, got.Config), Have: h, Want: p.want.Hash}.first())
 	}
 	c.archive(ctx, d, dev, got, p.commit)
 	tick := time.NewTicker(c.cfg.Poll)

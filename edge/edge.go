@@ -119,9 +119,11 @@ type Tunnel struct {
 
 // BGP is the device's routing.
 type BGP struct {
-	ASN        uint32         `json:"asn"`
-	RouterID   netip.Addr     `json:"router_id"`
-	Networks   []netip.Prefix `json:"networks"` // originated
+	ASN      uint32         `json:"asn"`
+	RouterID netip.Addr     `json:"router_id"`
+	Networks []netip.Prefix `json:"networks"` // originated
+	// Accept is what neighbours may announce, beside what tunnels allow.
+	Accept     []netip.Prefix `json:"accept,omitempty"`
 	Neighbours []Neighbour    `json:"neighbours"`
 }
 

@@ -181,7 +181,8 @@ func (v Value) any() any {
 func (c Change) Apply(have Config) Config {
 	out := have
 	id := Identity{have.Device, have.Site, have.Role}
-	speaker := BGP{ASN: have.BGP.ASN, RouterID: have.BGP.RouterID, Networks: have.BGP.Networks}
+	speaker := have.BGP
+	speaker.Neighbours = nil
 	for _, op := range c {
 		switch op.Kind {
 		case KindIdentity:

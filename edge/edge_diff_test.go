@@ -29,7 +29,7 @@ func ward() Config {
 			MTU: 1420, Preference: 200,
 		}},
 		BGP: BGP{
-			ASN: 4200026740, RouterID: netip.MustParseAddr("172.16.0.7"), Networks: []netip.Prefix{netip.MustParsePrefix("10.64.16.0/20")},
+			ASN: 4200026740, RouterID: netip.MustParseAddr("172.16.0.7"), Networks: []netip.Prefix{netip.MustParsePrefix("10.64.16.0/20")}, Accept: []netip.Prefix{netip.MustParsePrefix("10.64.0.0/10")},
 			Neighbours: []Neighbour{{Tunnel: "c-26740-a--hub-1", Addr: netip.MustParseAddr("172.17.0.0"), ASN: 4200000001, Preference: 200, BFDMinMS: 300, BFDMult: 3}},
 		},
 		Segments: []Segment{{

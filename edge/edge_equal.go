@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 )
@@ -39,39 +40,42 @@ func equalLists[T any](a, b []T, same func(a, b T) bool) bool {
 	return (a == nil) == (b == nil) && slices.EqualFunc(a, b, same)
 }
 
+// lacking are the elements of some that are not in all, in their order.
+func lacking[T comparable](some, all []T) (out []T) {
+	if a, ok := any(some).([]netip.Prefix); ok { // a hub's lists have thousands, sorted
+		b, _ := any(all).([]netip.Prefix)
+		if slices.IsSortedFunc(a, netip.Prefix.Compare) && slices.IsSortedFunc(b, netip.Prefix.Compare) {
+			for i, p := range a {
+				for len(b) > 0 && b[0].Compare(p) < 0 {
+					b = b[1:]
+				}
+				if len(b) == 0 || b[0] != p {
+					out = append(out, some[i])
+				}
+			}
+			return out
+		}
+	}
+	in := make(map[T]bool, len(all))
+	for _, e := range all {
+		in[e] = true
+	}
+	for _, e := range some {
+		if !in[e] {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // setDifference names what goes and what comes; a few, then a number.
 func setDifference[T comparable](have, want []T) string {
-	same := 0 // a hub's lists have thousands, and begin and end alike
-	for same < min(len(have), len(want)) && have[same] == want[same] {
-		same++
-	}
-	h, w := len(have), len(want)
-	for h > same && w > same && have[h-1] == want[w-1] {
-		h, w = h-1, w-1
-	}
 	var parts []string
-	lacks := func(some, all []T) func(T) bool { // all may hold some elsewhere, too
-		in := make(map[T]bool, len(some))
-		for _, e := range some {
-			in[e] = false
-		}
-		for _, e := range all {
-			if _, asked := in[e]; asked {
-				in[e] = true
-			}
-		}
-		return func(e T) bool { return !in[e] }
+	for _, e := range lacking(have, want) {
+		parts = append(parts, fmt.Sprint("−", e))
 	}
-	gone, added := lacks(have[same:h], want), lacks(want[same:w], have)
-	for _, e := range have[same:h] {
-		if gone(e) {
-			parts = append(parts, fmt.Sprint("−", e))
-		}
-	}
-	for _, e := range want[same:w] {
-		if added(e) {
-			parts = append(parts, fmt.Sprint("+", e))
-		}
+	for _, e := range lacking(want, have) {
+		parts = append(parts, fmt.Sprint("+", e))
 	}
 	if len(parts) == 0 {
 		return "order or repetition"

@@ -3,7 +3,10 @@ package edge
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/wardnet/wardnet/inventory"
 )
@@ -120,4 +123,29 @@ func TestEqualTellsNilFromEmpty(t *testing.T) {
 	if a.Equal(b) {
 		t.Error("a rule's nil list is taken for an empty one")
 	}
+}
+
+// Sorted lists are compared by going along both; any others by looking up.
+func TestLackingIsTheSameBothWays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) netip.Prefix {
+			bits := rapid.IntRange(6, 8).Draw(t, "bits")
+			return netip.PrefixFrom(netip.AddrFrom4([4]byte{rapid.Byte().Draw(t, "byte")}), bits)
+		}), 0, 12)
+		a, b := list.Draw(t, "a"), list.Draw(t, "b")
+		sorted := rapid.Bool().Draw(t, "sorted")
+		if sorted {
+			slices.SortFunc(a, netip.Prefix.Compare)
+			slices.SortFunc(b, netip.Prefix.Compare)
+		}
+		var want []netip.Prefix
+		for _, p := range a {
+			if !slices.Contains(b, p) {
+				want = append(want, p)
+			}
+		}
+		if got := lacking(a, b); !slices.Equal(got, want) {
+			t.Fatalf("%v without %v: %v, want %v", a, b, got, want)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // resolver writes the profile of one site out.
@@ -13,9 +14,9 @@ type resolver struct {
 	i       int   // of the site
 	site    *Site // as written
 	f       *flatProfile
-	used    map[string]bool // variables that a field took
-	broken  map[string]bool // variables whose value is refused or missing
-	sources *[]Derivation   // nil: nobody asks
+	used    []string      // variables that a field took
+	broken  []string      // variables whose value is refused or missing
+	sources *[]Derivation // nil: nobody asks
 }
 
 // site writes out the i-th site. With sources it only says where everything
@@ -39,23 +40,20 @@ func (x *expander) site(i int, sources *[]Derivation) {
 		return // its fault is told where it is declared
 	}
 	r.f = f
-	if len(s.Variables) > 0 || len(f.vars) > 0 {
-		r.used, r.broken = map[string]bool{}, map[string]bool{}
-	}
 	r.given()
 	out.BFDIntervalMS = take(r, s.BFDIntervalMS, f.bfd, "", "bfd_interval_ms")
 	out.Segments = r.segments(s.Segments)
 	out.Uplinks = r.uplinks(s.Uplinks)
 	switch {
 	case len(s.Opens) > 0:
-		r.note("opens", "", fmt.Sprint(len(s.Opens))+" permits", Derivation{})
+		r.note("opens", "", permits(s.Opens), Derivation{})
 	case len(f.opens) > 0:
 		out.Opens = make([]Opening, len(f.opens))
 		for j, o := range f.opens {
 			o.From = slices.Clone(o.From)
 			out.Opens[j] = o
 		}
-		r.note("opens", "", fmt.Sprint(len(f.opens))+" permits", Derivation{Profile: f.opensBy, At: f.opensAt})
+		r.note("opens", "", permits(f.opens), Derivation{Profile: f.opensBy, At: f.opensAt})
 	}
 	for _, k := range x.circuits[s.ID] {
 		r.circuit(&x.in.Circuits[k], &x.out.Circuits[k])
@@ -72,23 +70,31 @@ func (r *resolver) bad(field, format string, args ...any) {
 
 // given checks the values that the site gives.
 func (r *resolver) given() {
-	for _, name := range slices.Sorted(maps.Keys(r.site.Variables)) {
+	defer r.ordered(len(r.x.faults.list))
+	for name, v := range r.site.Variables {
 		d, known := r.f.vars[name]
 		if !known {
 			r.bad("variables."+name, "unknown variable %q; profile %q takes %s", name, r.f.id, r.f.variables())
 			continue
 		}
-		if why := d.refuses(r.site.Variables[name]); why != "" {
+		if why := d.refuses(v); why != "" {
 			r.bad("variables."+name, "variable %q of type %s (profile %q): %s", name, d.Type, d.by, why)
-			r.broken[name] = true
+			r.broken = append(r.broken, name)
 		}
 	}
 }
 
+// ordered sorts the faults from the n-th on, which were found in the order of a
+// map.
+func (r *resolver) ordered(n int) {
+	slices.SortFunc(r.x.faults.list[n:], func(a, b Fault) int { return strings.Compare(a.Field, b.Field) })
+}
+
 // spare reports the values that no field took.
 func (r *resolver) spare() {
-	for _, name := range slices.Sorted(maps.Keys(r.site.Variables)) {
-		if _, known := r.f.vars[name]; known && !r.used[name] {
+	defer r.ordered(len(r.x.faults.list))
+	for name := range r.site.Variables {
+		if _, known := r.f.vars[name]; known && !slices.Contains(r.used, name) {
 			r.bad("variables."+name, "no field takes the value of variable %q: the site has those fields itself; leave out one of both", name)
 		}
 	}
@@ -104,19 +110,17 @@ func (f *flatProfile) variables() string {
 
 func (r *resolver) segments(own []Segment) []Segment {
 	out := make([]Segment, 0, max(len(own), len(r.f.segments)))
-	have := map[SegmentKind]bool{}
-	for _, g := range own {
-		f, key := r.f.segments[g.Kind], "segments."+string(g.Kind)
-		if r.note(key, "", "", Derivation{}); have[g.Kind] || g.Unused != "" {
+	for j, g := range own {
+		f, key := r.f.segments[g.Kind], r.key("segments.", string(g.Kind))
+		if r.note(key, "", "", Derivation{}); listed(own[:j], g.Kind) || g.Unused != "" {
 			f = flatSegment{} // it has nothing but its reason
 		}
-		have[g.Kind] = true
 		f.unused = setting[string]{}
 		out = append(out, r.segment(g, f, key))
 	}
 	for _, kind := range SegmentKinds {
-		if f, listed := r.f.segments[kind]; listed && !have[kind] {
-			key := "segments." + string(kind)
+		if f, has := r.f.segments[kind]; has && !listed(own, kind) {
+			key := r.key("segments.", string(kind))
 			r.note(key, "", "", Derivation{Profile: f.by, At: f.at})
 			out = append(out, r.segment(Segment{Kind: kind}, f, key))
 		}
@@ -125,6 +129,10 @@ func (r *resolver) segments(own []Segment) []Segment {
 		return own
 	}
 	return out
+}
+
+func listed(list []Segment, kind SegmentKind) bool {
+	return slices.ContainsFunc(list, func(g Segment) bool { return g.Kind == kind })
 }
 
 func (r *resolver) segment(g Segment, f flatSegment, key string) Segment {
@@ -137,20 +145,30 @@ func (r *resolver) segment(g Segment, f flatSegment, key string) Segment {
 	return g
 }
 
+// key names a thing in [Derivation.Field], when somebody asks.
+func (r *resolver) key(list, name string) string {
+	if r.sources == nil {
+		return ""
+	}
+	return list + name
+}
+
+func permits(list []Opening) string { return fmt.Sprintf("%d permits", len(list)) }
+
 func (r *resolver) uplinks(own []Uplink) []Uplink {
 	if len(r.f.uplinks) == 0 {
 		return own
 	}
 	out := slices.Clone(own)
 	for j, u := range own {
-		r.note("uplinks."+u.Name, "", "", Derivation{})
+		r.note(r.key("uplinks.", u.Name), "", "", Derivation{})
 		if k := slices.IndexFunc(r.f.uplinks, func(f flatUplink) bool { return f.name == u.Name }); k >= 0 {
 			out[j] = r.uplink(u, r.f.uplinks[k])
 		}
 	}
 	for _, f := range r.f.uplinks {
 		if !slices.ContainsFunc(own, func(u Uplink) bool { return u.Name == f.name }) {
-			r.note("uplinks."+f.name, "", "", Derivation{Profile: f.by, At: f.at})
+			r.note(r.key("uplinks.", f.name), "", "", Derivation{Profile: f.by, At: f.at})
 			out = append(out, r.uplink(Uplink{Name: f.name}, f))
 		}
 	}
@@ -158,7 +176,7 @@ func (r *resolver) uplinks(own []Uplink) []Uplink {
 }
 
 func (r *resolver) uplink(u Uplink, f flatUplink) Uplink {
-	key := "uplinks." + u.Name
+	key := r.key("uplinks.", u.Name)
 	u.Port = take(r, u.Port, f.port, key, "port")
 	u.Address = take(r, u.Address, f.address, key, "address")
 	u.Peer = take(r, u.Peer, f.peer, key, "peer")
@@ -178,7 +196,7 @@ func (r *resolver) circuit(k, out *Circuit) {
 	if kind.mtu.at == "" && kind.overlay.at == "" {
 		return
 	}
-	key := "circuits." + string(k.ID)
+	key := r.key("circuits.", string(k.ID))
 	out.MTU = take(r, k.MTU, kind.mtu, key, "mtu")
 	out.Overlay = take(r, k.Overlay, kind.overlay, key, "overlay")
 }
@@ -206,7 +224,7 @@ func take[T comparable](r *resolver, own T, s setting[T], key, field string) T {
 	v, err := parsed[T](string(text))
 	if err != nil {
 		r.bad("variables."+s.name, "variable %q: %v (taken by %s of profile %q)", s.name, err, s.at, s.by)
-		r.broken[s.name] = true
+		r.broken = append(r.broken, s.name)
 		return zero
 	}
 	if r.sources != nil {
@@ -222,17 +240,17 @@ func (r *resolver) value(name, taker string) (VariableValue, Derivation, bool) {
 	if !known {
 		return "", Derivation{}, false // told where the profile is declared
 	}
-	r.used[name] = true
+	r.used = append(r.used, name)
 	v, given := r.site.Variables[name]
 	switch {
-	case r.broken[name]:
+	case slices.Contains(r.broken, name):
 		return "", Derivation{}, false
 	case given:
 		return v, Derivation{Variable: name}, true
 	case d.Default != "":
 		return d.Default, Derivation{Variable: name, Default: true}, true
 	}
-	r.broken[name] = true
+	r.broken = append(r.broken, name)
 	r.bad("variables", "no value for variable %q of type %s, which %s of profile %q takes; give it one, or the variable a default", name, d.Type, taker, r.f.id)
 	return "", Derivation{}, false
 }

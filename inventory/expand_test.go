@@ -222,6 +222,25 @@ func TestProfileFaults(t *testing.T) {
 	}
 }
 
+// Faults come in one order, whatever the order of a map.
+func TestFaultsOfVariablesAreOrdered(t *testing.T) {
+	inv, err := Decode("city.yaml", strings.NewReader(profiledBase()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv.Sites[0].Variables = map[string]VariableValue{"z": "1", "b": "1", "k": "1", "a": "1", "relay": "10.64.0.9"}
+	for range 20 {
+		faults, _ := errors.AsType[Faults](Validate(inv))
+		var got []string
+		for _, f := range faults {
+			got = append(got, strings.TrimPrefix(f.Field, "sites[0].variables."))
+		}
+		if strings.Join(got, " ") != "a b k z" {
+			t.Fatalf("got %v", got)
+		}
+	}
+}
+
 // What one profile gets wrong at many sites is told once.
 func TestSharedFaultIsToldOnce(t *testing.T) {
 	inv, err := Decode("city.yaml", strings.NewReader(profiledBase()))

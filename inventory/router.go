@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"net"
+	"regexp"
 	"strconv"
 )
 
@@ -31,6 +32,8 @@ type Router struct {
 	Intended IntendedState `yaml:"intended" json:"intended"`
 	// Management is where it is dialled: an address or a name, and a port.
 	Management string `yaml:"management" json:"management"`
+	// User is the account that is logged in, by SSH; empty: wardnet.
+	User string `yaml:"user,omitempty" json:"user,omitempty"`
 	// Override and OverrideReason are those of a [Device].
 	Override       string `yaml:"override,omitempty" json:"override,omitempty"`
 	OverrideReason string `yaml:"override_reason,omitempty" json:"override_reason,omitempty"`
@@ -43,6 +46,9 @@ func (r Router) Device() Device {
 		Override: r.Override, OverrideReason: r.OverrideReason,
 	}
 }
+
+// accountForm is that of useradd(8).
+var accountForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 
 func (c *checker) routers() {
 	seen := map[string]int{}
@@ -65,6 +71,9 @@ func (c *checker) routers() {
 			bad("serial", "duplicate serial %q: router %q has it", r.Serial, other)
 		}
 		first(serials, r.Serial, r.ID)
+		if r.User != "" && !accountForm.MatchString(r.User) {
+			bad("user", "%q is no account name (want up to 32 of a-z, 0-9, _ and -, a letter first)", r.User)
+		}
 		switch host, port, err := net.SplitHostPort(r.Management); {
 		case err != nil || host == "":
 			bad("management", "%q is not host:port, e.g. 10.63.1.1:22", r.Management)

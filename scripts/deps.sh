@@ -23,14 +23,16 @@ if [ "$what" != demo ]; then
   [ -x /usr/lib/frr/bgpd ] || want+=(frr)
   [ -x /usr/lib/frr/frr-reload.py ] || want+=(frr-pythontools)
   for pair in ip:iproute2 nft:nftables wg:wireguard-tools swanctl:strongswan-swanctl charon-systemd:charon-systemd \
-    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool sshd:openssh-server netconfd:netconfd; do
+    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
   done
   [ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || want+=(libcharon-extra-plugins)
   [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || want+=(libstrongswan-standard-plugins)
 fi
-if [ "$what" = accept ]; then # what the CLI driver is compared with
-  command -v ansible-playbook >/dev/null || want+=(ansible-core)
+if [ "$what" = accept ]; then # servers for the drivers, and what the CLI driver is compared with
+  for pair in sshd:openssh-server netconfd:netconfd ansible-playbook:ansible-core; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
+  done
 fi
 if [ ${#want[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -85,13 +86,13 @@ func (rs *routers) driver(ctx context.Context, r inventory.Router) (controller.D
 
 // same says whether a driver made of one router drives the other.
 func same(a, b inventory.Router) bool {
-	return a.Platform == b.Platform && a.Management == b.Management && a.Serial == b.Serial
+	return a.Platform == b.Platform && a.Management == b.Management && a.Serial == b.Serial && a.User == b.User
 }
 
 func (rs *routers) open(ctx context.Context, r inventory.Router) (*dialled, error) {
 	d := &dialled{of: r}
 	wire := sshwire.Config{
-		Addr: r.Management, HostName: string(r.ID), User: pki.SSHPrincipal, HostCA: rs.pki.SSHHostCA(),
+		Addr: r.Management, HostName: string(r.ID), User: cmp.Or(r.User, pki.SSHPrincipal), HostCA: rs.pki.SSHHostCA(),
 		Signer: func(ctx context.Context) (ssh.Signer, error) { return rs.pki.SSHSigner(ctx, r.ID) },
 	}
 	var box foreign.Box

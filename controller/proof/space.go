@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -117,12 +116,7 @@ func newNamedSpace(v6 bool, sets []named) *space {
 			}
 		}
 	}
-	slices.SortFunc(edges, func(a, b edge) int {
-		if a.hi != b.hi {
-			return cmp.Compare(a.hi, b.hi)
-		}
-		return cmp.Compare(a.lo, b.lo)
-	})
+	edges = merged(edges, func(a, b edge) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo })
 	count := make([]int, len(s.bits))
 	now := make([]uint64, (len(s.bits)+63)/64)
 	s.cuts, s.held = append(s.cuts, zero(v6)), append(s.held, slices.Clone(now))
@@ -147,6 +141,40 @@ func newNamedSpace(v6 bool, sets []named) *space {
 		}
 	}
 	return s
+}
+
+// merged sorts a list by joining the runs of it that are sorted: of most sets of
+// prefixes there is one. What is equal stays in order.
+func merged[T any](list []T, less func(a, b T) bool) []T {
+	var ends []int // of the runs
+	for i := 1; i < len(list); i++ {
+		if less(list[i], list[i-1]) {
+			ends = append(ends, i)
+		}
+	}
+	ends = append(ends, len(list))
+	other := make([]T, len(list))
+	for len(ends) > 1 { // runs are joined two by two
+		out, begin, left := other[:0], 0, ends[:0]
+		for i := 0; i < len(ends); i += 2 {
+			a, b := list[begin:ends[i]], []T(nil)
+			if i+1 < len(ends) {
+				b = list[ends[i]:ends[i+1]]
+			}
+			begin += len(a) + len(b)
+			for len(a) > 0 && len(b) > 0 {
+				if less(b[0], a[0]) {
+					out, b = append(out, b[0]), b[1:]
+				} else {
+					out, a = append(out, a[0]), a[1:]
+				}
+			}
+			out = append(append(out, a...), b...)
+			left = append(left, begin)
+		}
+		list, other, ends = out, list, left
+	}
+	return list
 }
 
 // keyOf is a set's content in a family; empty: it has none.

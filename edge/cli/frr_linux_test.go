@@ -174,6 +174,7 @@ func TestFRR(t *testing.T) {
 	t.Logf("a change of everything in %s", time.Since(start))
 	r.runs(changed())
 	other := changed()
+	other.BGP.Accept = prefixes("10.128.0.0/9", "192.0.2.1/32")
 	other.BGP.ASN = 65001 // FRR has one AS at a time
 	r.write(other)
 	r.runs(other)
@@ -184,6 +185,7 @@ func TestFRR(t *testing.T) {
 	// By hand.
 	for _, edit := range [][]string{
 		{"router bgp 65001", "timers bgp 5 15"},
+		{"ip prefix-list wardnet-overlay seq 77 permit 0.0.0.0/0 le 32"},
 		{"router bgp 65001", "no neighbor 172.17.0.3 description"},
 		{"router bgp 65001", "neighbor 192.0.2.77 remote-as 65077"},
 		{"router bgp 65001", "address-family ipv4 unicast", "no neighbor 172.17.0.3 route-map wardnet-in-900 in"},

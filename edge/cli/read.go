@@ -38,7 +38,8 @@ type fields struct {
 	asn       uint32
 	routerID  netip.Addr
 	networks  []netip.Prefix
-	order     []string // neighbours as met
+	permitted []netip.Prefix // what neighbours may announce
+	order     []string       // neighbours as met
 	of        map[string]*edge.Neighbour
 }
 
@@ -57,7 +58,7 @@ func (p *platform) read(tree *block, c edge.Config, v *vault) edge.Config {
 	})
 	out := c
 	out.Loopback = pick(f.loopbacks, c.Loopback)
-	out.BGP = edge.BGP{ASN: f.asn, RouterID: f.routerID, Networks: inOrder(f.networks, c.BGP.Networks)}
+	out.BGP = edge.BGP{ASN: f.asn, RouterID: f.routerID, Networks: inOrder(f.networks, c.BGP.Networks), Accept: c.BGP.Accept}
 	var list []edge.Neighbour
 	for _, addr := range f.order {
 		n := *f.of[addr]
@@ -184,12 +185,17 @@ func (f *fields) take(g map[string]string) {
 			f.asn = number[uint32](s)
 		case "router_id":
 			f.routerID, _ = netip.ParseAddr(s)
-		case "network":
+		case "network", "accept":
 			if mask, ok := g["mask"]; ok {
 				s += "/" + strconv.Itoa(bits(mask))
 			}
-			if p, err := netip.ParsePrefix(s); err == nil {
+			p, err := netip.ParsePrefix(s)
+			switch {
+			case err != nil:
+			case name == "network":
 				f.networks = append(f.networks, p)
+			default:
+				f.permitted = append(f.permitted, p)
 			}
 		case "remote_asn":
 			n.ASN = number[uint32](s)
@@ -203,6 +209,23 @@ func (f *fields) take(g map[string]string) {
 			n.BFDMult = number[int](s)
 		}
 	}
+}
+
+// accept is what is permitted by c's Accept and, of the rest, by no tunnel of c.
+func (f *fields) accept(c edge.Config) []netip.Prefix {
+	named := map[netip.Prefix]bool{} // true: by Accept
+	for _, t := range c.Tunnels {
+		for _, a := range t.AllowedIPs {
+			named[a.Masked()] = false
+		}
+	}
+	for _, a := range c.BGP.Accept {
+		named[a] = true
+	}
+	return inOrder(slices.DeleteFunc(f.permitted, func(p netip.Prefix) bool {
+		accepted, known := named[p]
+		return known && !accepted
+	}), c.BGP.Accept)
 }
 
 // number parses s, 0 if it is none.

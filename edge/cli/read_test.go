@@ -28,6 +28,7 @@ func drawn(t *rapid.T) edge.Config {
 	c.BGP.RouterID = netip.AddrFrom4([4]byte{172, 16, 0, rapid.ByteRange(1, 3).Draw(t, "id")})
 	v4, v6 := prefixes("10.64.0.0/20", "10.64.16.0/20", "172.16.0.7/32", "0.0.0.0/0"), prefixes("fd5a:1::/48", "fd5a:2:3::/64")
 	c.BGP.Networks = rapid.SliceOfNDistinct(rapid.SampledFrom(slices.Concat(v4, v6)), 0, 5, rapid.ID).Draw(t, "networks")
+	c.BGP.Accept = rapid.SliceOfNDistinct(rapid.SampledFrom(prefixes("10.64.0.0/10", "10.128.0.0/9", "192.0.2.1/32", "fd5b::/16")), 0, 3, rapid.ID).Draw(t, "accept")
 	addrs := []string{"172.17.0.1", "172.17.0.3", "172.17.0.5", "fd77::1", "fd77::3"}
 	for i, addr := range rapid.SliceOfNDistinct(rapid.SampledFrom(addrs), 0, 5, rapid.ID).Draw(t, "neighbours") {
 		name := fmt.Sprintf("c-%d--hub", i)

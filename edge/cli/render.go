@@ -126,7 +126,7 @@ func (p *platform) check(c edge.Config) error {
 	}
 	b := c.BGP
 	if b.ASN == 0 {
-		if b.RouterID.IsValid() || len(b.Networks) > 0 || len(b.Neighbours) > 0 {
+		if b.RouterID.IsValid() || len(b.Networks)+len(b.Accept)+len(b.Neighbours) > 0 {
 			fault("bgp", "there is no AS number")
 		}
 		return errors.Join(errs...)
@@ -137,6 +137,11 @@ func (p *platform) check(c edge.Config) error {
 	for _, n := range b.Networks {
 		if !n.IsValid() || n != n.Masked() {
 			fault("network", "%s is no prefix", n)
+		}
+	}
+	for _, a := range b.Accept {
+		if !a.IsValid() || a != a.Masked() {
+			fault("overlay", "%s, to be accepted, is no prefix", a)
 		}
 	}
 	for _, t := range c.Tunnels {
@@ -230,6 +235,9 @@ func data(part string, c edge.Config) []any {
 // not in one's own networks. Denied comes before permitted by its number.
 func overlay(c edge.Config) []any {
 	var all []netip.Prefix
+	for _, a := range c.BGP.Accept {
+		all = append(all, a.Masked())
+	}
 	for _, t := range c.Tunnels {
 		for _, a := range t.AllowedIPs {
 			all = append(all, a.Masked())
@@ -269,7 +277,7 @@ func (s numbers) of(action string, n netip.Prefix) uint32 {
 // families are the address families of c as the prefix of all: IPv4 always.
 func families(c edge.Config) []prefix {
 	out := []prefix{{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}}
-	six := slices.ContainsFunc(c.BGP.Networks, func(n netip.Prefix) bool { return n.Addr().Is6() }) ||
+	six := slices.ContainsFunc(slices.Concat(c.BGP.Networks, c.BGP.Accept), func(n netip.Prefix) bool { return n.Addr().Is6() }) ||
 		slices.ContainsFunc(c.BGP.Neighbours, func(n edge.Neighbour) bool { return n.Addr.Is6() }) ||
 		slices.ContainsFunc(c.Tunnels, func(t edge.Tunnel) bool {
 			return slices.ContainsFunc(t.AllowedIPs, func(a netip.Prefix) bool { return a.Addr().Is6() })

@@ -221,19 +221,20 @@ func TestInjection(t *testing.T) {
 			}
 		}
 		for what, edit := range map[string]func(*edge.Config){
-			"loopback":         func(c *edge.Config) { c.Loopback = netip.MustParseAddr("fd00::1") },
-			"no AS number":     func(c *edge.Config) { c.BGP.ASN = 0 },
-			"no router id":     func(c *edge.Config) { c.BGP.RouterID = netip.Addr{} },
-			"no prefix":        func(c *edge.Config) { c.BGP.Networks = append(c.BGP.Networks, netip.Prefix{}) },
-			"host bits":        func(c *edge.Config) { c.BGP.Networks = prefixes("10.64.16.1/20") },
-			"no address":       func(c *edge.Config) { c.BGP.Neighbours[0].Addr = netip.Addr{} },
-			"a zone":           func(c *edge.Config) { c.BGP.Neighbours[0].Addr = netip.MustParseAddr("fe80::1%eth0") },
-			"no remote AS":     func(c *edge.Config) { c.BGP.Neighbours[0].ASN = 0 },
-			"address twice":    func(c *edge.Config) { c.BGP.Neighbours[0].Addr = c.BGP.Neighbours[1].Addr },
-			"negative":         func(c *edge.Config) { c.BGP.Neighbours[0].Preference = -1 },
-			"BFD timer":        func(c *edge.Config) { c.BGP.Neighbours[0].BFDMinMS = 1 },
-			"BFD multiplier":   func(c *edge.Config) { c.BGP.Neighbours[0].BFDMult = 0 },
-			"no allowed range": func(c *edge.Config) { c.Tunnels[0].AllowedIPs = []netip.Prefix{{}} },
+			"loopback":          func(c *edge.Config) { c.Loopback = netip.MustParseAddr("fd00::1") },
+			"no AS number":      func(c *edge.Config) { c.BGP.ASN = 0 },
+			"no router id":      func(c *edge.Config) { c.BGP.RouterID = netip.Addr{} },
+			"no prefix":         func(c *edge.Config) { c.BGP.Networks = append(c.BGP.Networks, netip.Prefix{}) },
+			"host bits":         func(c *edge.Config) { c.BGP.Networks = prefixes("10.64.16.1/20") },
+			"no address":        func(c *edge.Config) { c.BGP.Neighbours[0].Addr = netip.Addr{} },
+			"a zone":            func(c *edge.Config) { c.BGP.Neighbours[0].Addr = netip.MustParseAddr("fe80::1%eth0") },
+			"no remote AS":      func(c *edge.Config) { c.BGP.Neighbours[0].ASN = 0 },
+			"address twice":     func(c *edge.Config) { c.BGP.Neighbours[0].Addr = c.BGP.Neighbours[1].Addr },
+			"negative":          func(c *edge.Config) { c.BGP.Neighbours[0].Preference = -1 },
+			"BFD timer":         func(c *edge.Config) { c.BGP.Neighbours[0].BFDMinMS = 1 },
+			"BFD multiplier":    func(c *edge.Config) { c.BGP.Neighbours[0].BFDMult = 0 },
+			"nothing to accept": func(c *edge.Config) { c.BGP.Accept = []netip.Prefix{{}} },
+			"no allowed range":  func(c *edge.Config) { c.Tunnels[0].AllowedIPs = []netip.Prefix{{}} },
 		} {
 			c := ward()
 			edit(&c)

@@ -91,6 +91,7 @@ type bgp struct {
 	ASN        uint32         `xml:"asn,omitempty"`
 	RouterID   *netip.Addr    `xml:"router-id"`
 	Networks   []netip.Prefix `xml:"network"`
+	Accept     []netip.Prefix `xml:"accept"`
 	Neighbours []neighbour    `xml:"neighbour"`
 	unknown
 }
@@ -153,13 +154,13 @@ func render(c edge.Config) router {
 		}
 		r.Segments = append(r.Segments, s)
 	}
-	b := bgp{ASN: c.BGP.ASN, RouterID: some(c.BGP.RouterID), Networks: c.BGP.Networks}
+	b := bgp{ASN: c.BGP.ASN, RouterID: some(c.BGP.RouterID), Networks: c.BGP.Networks, Accept: c.BGP.Accept}
 	for _, x := range c.BGP.Neighbours {
 		b.Neighbours = append(b.Neighbours, neighbour{
 			Tunnel: x.Tunnel, Addr: some(x.Addr), ASN: x.ASN, Preference: x.Preference, BFDMinMS: x.BFDMinMS, BFDMult: x.BFDMult,
 		})
 	}
-	if b.ASN != 0 || b.RouterID != nil || len(b.Networks) > 0 || len(b.Neighbours) > 0 {
+	if b.ASN != 0 || b.RouterID != nil || len(b.Networks) > 0 || len(b.Accept) > 0 || len(b.Neighbours) > 0 {
 		r.BGP = &b
 	}
 	for _, x := range c.Uplinks {
@@ -195,7 +196,7 @@ func (r router) into(c edge.Config) (edge.Config, error) {
 	}
 	b := value(r.BGP)
 	errs = append(errs, b.check("bgp"))
-	c.BGP = edge.BGP{ASN: b.ASN, RouterID: value(b.RouterID), Networks: b.Networks}
+	c.BGP = edge.BGP{ASN: b.ASN, RouterID: value(b.RouterID), Networks: b.Networks, Accept: b.Accept}
 	for _, x := range b.Neighbours {
 		errs = append(errs, x.check("neighbour "+x.Tunnel))
 		c.BGP.Neighbours = append(c.BGP.Neighbours, edge.Neighbour{

@@ -1,3 +1,5 @@
+//go:build lab
+
 package netconf
 
 import (
@@ -382,13 +384,6 @@ func waitFor(t *testing.T, what string, ready func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("%s does not come up", what)
 		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

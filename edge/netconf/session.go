@@ -32,8 +32,12 @@ const (
 // 2 % of a core for each open session.
 const readDelay = time.Millisecond
 
-// afterHello is the pause between our hello and the first operation.
-const afterHello = 50 * time.Millisecond
+// afterHello is the pause between our hello and the first operation, and
+// firstWait how long its answer is waited for; see [session.greet].
+const (
+	afterHello = 20 * time.Millisecond
+	firstWait  = 250 * time.Millisecond
+)
 
 // session is one NETCONF session. It is used by one goroutine at a time.
 type session struct {
@@ -90,18 +94,37 @@ func open(ctx context.Context, cfg Config) (*session, error) {
 		return nil, fmt.Errorf("%w: netconf to %s: hello: %w; is it a NETCONF server?", edge.ErrUnreachable, cfg.Wire.Addr, err)
 	}
 	s := &session{driver: driver, pipe: p, timeout: cfg.Timeout}
-	// netconfd (yuma123 2.13) leaves a message that reaches it in one read with
-	// the one before it lie until more comes: the first operation, sent right
-	// behind our hello, would be answered never.
-	select {
-	case <-time.After(afterHello):
-	case <-ctx.Done():
+	if err := s.greet(ctx); err != nil {
+		s.close()
+		return nil, fmt.Errorf("%w: netconf to %s: %w", edge.ErrUnreachable, cfg.Wire.Addr, err)
 	}
 	if !s.can(capCandidate) {
 		s.close()
 		return nil, fmt.Errorf("%w: the device has no candidate datastore (RFC 6241 §8.3), without which a change is not one transaction; drive it by its CLI", edge.ErrRejected)
 	}
 	return s, nil
+}
+
+// greet asks for nothing until the device answers. netconfd (yuma123 2.13)
+// leaves an operation that reaches it in one read with our hello lie until more
+// comes; what comes next is answered, and so is all after it.
+func (s *session) greet(ctx context.Context) error {
+	select {
+	case <-time.After(afterHello):
+	case <-ctx.Done():
+	}
+	whole := s.timeout
+	defer func() { s.timeout = whole }()
+	nothing, err := marshal(getConfig{Source: running, Filter: filter{Type: "subtree"}}) // RFC 6241 §6.4.2
+	if err != nil {
+		return err
+	}
+	for s.timeout = min(firstWait, whole); ; s.timeout = min(2*s.timeout, whole) {
+		_, err := s.send(ctx, nothing)
+		if !errors.Is(err, util.ErrTimeoutError) || s.timeout >= whole {
+			return err
+		}
+	}
 }
 
 // hide keeps the text of err and not its kind.
@@ -162,7 +185,7 @@ func (s *session) send(ctx context.Context, body string) (doc string, err error)
 	case err != nil && ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.Is(err, util.ErrTimeoutError):
-		return "", fmt.Errorf("no answer within %s", timeout)
+		return "", fmt.Errorf("no answer within %s (%w)", timeout, util.ErrTimeoutError)
 	case errors.Is(err, util.ErrConnectionError):
 		return "", errors.New("the session ended")
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/openconfig/gnmi/proto/gnmi"
 	"github.com/openconfig/gnmi/proto/gnmi_ext"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -167,10 +168,14 @@ func (b *Box) write(ctx context.Context, have, want edge.Config, commit *gnmi_ex
 	if n, most := proto.Size(req), b.cfg.Quirks.MaxMessage; most > 0 && n > most {
 		return fmt.Errorf("%s: %w: the change is %d bytes and the device takes %d (max_message); fewer rules, or a larger limit on the device", op, edge.ErrRejected, n, most)
 	}
-	if err := b.send(ctx, op, req); err != nil {
-		return b.after(ctx, err, before, have, want, commit != nil)
+	err = b.send(ctx, op, req)
+	switch {
+	case err == nil:
+		return nil
+	case b.native && codeOf(err) == codes.FailedPrecondition && b.onTrial(ctx):
+		return fmt.Errorf("%w: a commit of theirs waits for its confirmation: %s", foreign.ErrBusy, err)
 	}
-	return nil
+	return b.after(ctx, err, before, have, want, commit != nil)
 }
 
 func (b *Box) ours(ctx context.Context, cs ...edge.Config) (*node, items, error) {

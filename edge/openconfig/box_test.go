@@ -199,7 +199,16 @@ func TestContractOverTCP(t *testing.T) {
 	for _, name := range []string{"by the book", "neither"} {
 		t.Run(name, func(t *testing.T) {
 			edgetest.Run(t, func(t *testing.T, keys map[string]crypto.PublicKey) controller.Driver {
-				return drive(t, zoo[name], open(t, zoo[name]).box, keys)
+				d := newDevice(t, zoo[name])
+				addr, creds := d.serve(t)
+				conn, err := Dial(addr, creds, nil, Quirks{})
+				must(t, err)
+				t.Cleanup(func() { must(t, conn.Close()) })
+				box, err := OpenLater(conn, Config{Serial: d.serial})
+				must(t, err)
+				_, err = box.Read(t.Context(), edge.Config{}) // opens it
+				must(t, err)
+				return drive(t, zoo[name], box, keys)
 			})
 		})
 	}

@@ -28,8 +28,8 @@ func TestCommitConfirmed(t *testing.T) {
 	}
 	must(t, c.Try(t.Context(), "c-1", none, want, time.Minute))
 	r.holds(t, want)
-	if err := c.Try(t.Context(), "c-2", want, none, time.Minute); !errors.Is(err, edge.ErrRejected) {
-		t.Errorf("two at once: %v", err)
+	if err := c.Try(t.Context(), "c-2", want, none, time.Minute); !errors.Is(err, foreign.ErrBusy) || errors.Is(err, edge.ErrRejected) {
+		t.Errorf("two at once: %v, want ErrBusy", err)
 	}
 	if err := c.Keep(t.Context(), "c-2"); !errors.Is(err, edge.ErrRejected) {
 		t.Errorf("kept another's: %v", err)

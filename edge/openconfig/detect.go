@@ -153,8 +153,7 @@ func (b *Box) detectCommit(ctx context.Context) error {
 		b.native = q == "native"
 		return nil
 	}
-	confirm := &gnmi_ext.Commit{Id: probeID, Action: &gnmi_ext.Commit_Confirm{Confirm: &gnmi_ext.CommitConfirm{}}}
-	err := b.send(ctx, "ask for the Commit Confirmed extension", &gnmi.SetRequest{Extension: extension(confirm)})
+	err := b.askCommit(ctx)
 	if errors.Is(err, edge.ErrUnreachable) || ctx.Err() != nil {
 		return err
 	}
@@ -166,6 +165,17 @@ func (b *Box) detectCommit(ctx context.Context) error {
 		b.native = err == nil || codeOf(err) == codes.FailedPrecondition
 	}
 	return nil
+}
+
+func (b *Box) askCommit(ctx context.Context) error {
+	confirm := &gnmi_ext.Commit{Id: probeID, Action: &gnmi_ext.Commit_Confirm{Confirm: &gnmi_ext.CommitConfirm{}}}
+	return b.send(ctx, "ask for the Commit Confirmed extension", &gnmi.SetRequest{Extension: extension(confirm)})
+}
+
+// onTrial tells whether any commit is on trial, of a device that has the
+// extension.
+func (b *Box) onTrial(ctx context.Context) bool {
+	return codeOf(b.askCommit(ctx)) == codes.InvalidArgument
 }
 
 func extension(c *gnmi_ext.Commit) []*gnmi_ext.Extension {

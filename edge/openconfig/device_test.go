@@ -56,6 +56,7 @@ type device struct {
 	// carried out.
 	spoil func(*gnmi.Notification)
 	fail  func(when string, req *gnmi.SetRequest) error
+	down  bool // answers nothing
 	cut   bool // a subscription ends before the sync
 }
 
@@ -291,7 +292,13 @@ func walk(v any, visit func(string, map[string]any)) {
 }
 
 func (d *device) Get(_ context.Context, req *gnmi.GetRequest) (*gnmi.GetResponse, error) {
-	if d.noGet {
+	d.mu.Lock()
+	down, noGet := d.down, d.noGet
+	d.mu.Unlock()
+	if down {
+		return nil, status.Error(codes.Unavailable, "rebooting")
+	}
+	if noGet {
 		return nil, status.Error(codes.Unimplemented, "no such RPC")
 	}
 	if err := d.takes(req.GetEncoding()); err != nil {

@@ -22,8 +22,17 @@ type found struct {
 func owned(tree *node, q Quirks, cs ...edge.Config) (items, error) {
 	f := &found{tree: tree, q: q.withDefaults(), items: items{}}
 	f.loopback()
+	known := map[string]bool{}
+	for _, c := range cs {
+		for _, k := range c.Circuits {
+			known[string(edge.KindCircuit)+" "+k.Name] = true
+		}
+		for _, s := range c.Segments {
+			known[string(edge.KindSegment)+" "+string(s.Kind)] = true
+		}
+	}
 	for _, i := range tree.at(path{}.to("interfaces")).entries("interface") {
-		f.port(i)
+		f.port(i, known)
 	}
 	for _, c := range cs {
 		f.expected(c)
@@ -74,9 +83,9 @@ func (f *found) loopback() {
 }
 
 // port takes an interface's leaves if it carries our mark, and its VLANs that
-// do. Of its addresses one alone is ours; of several, those that a config
-// names (see expected).
-func (f *found) port(n *node) {
+// do. Its addresses may be somebody else's: ours are those that a config asks
+// for (see expected), or, where no config knows the port any more, the only one.
+func (f *found) port(n *node, known map[string]bool) {
 	at := port{iface: n.elem.keys[0].value}
 	cfg, ok := read[ifaceConfig](f, at.path().to("config"))
 	if ok {
@@ -84,7 +93,7 @@ func (f *found) port(n *node) {
 			f.config(kind, name, at, cfg)
 			for _, family := range []string{"ipv4", "ipv6"} {
 				list := f.tree.at(at.sub().to(family, "addresses")).entries("address")
-				if len(list) == 1 {
+				if len(list) == 1 && !known[string(kind)+" "+name] {
 					f.addr(kind, name, at.sub().to(family, "addresses").list("address", list[0].elem.keys[0].value))
 				}
 			}

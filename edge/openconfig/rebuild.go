@@ -107,7 +107,8 @@ type attached struct {
 // ports are the attachments of a kind by the names they are marked with.
 func (b *rebuilt) ports(kind edge.Kind) map[string]attached {
 	out := map[string]attached{}
-	for _, it := range b.have {
+	for _, p := range sorted(b.have) {
+		it := b.have[p]
 		if it.kind != kind {
 			continue
 		}

@@ -137,7 +137,7 @@ func (m manyChannels) run(ctx context.Context, e *env) (string, error) {
 	}
 	// Rollout limits are per wave, and the last one holds nine in ten devices.
 	// Telemetry of a nation is other collectors' work.
-	more := fmt.Sprintf("log_level: warn\nmemory_mib: 1250\ncontroller: {resync: %s, parallel: 256, poll: 1s, pass: 2m, revert: 3m, wave: 1h}\nchannel: {handshakes_per_second: %d}\ntelemetry: {off: true}\n", m.resync, m.handshakes)
+	more := fmt.Sprintf("log_level: warn\nmemory_mib: 1340\ncontroller: {resync: %s, parallel: 256, poll: 1s, pass: 2m, revert: 3m, wave: 1h}\nchannel: {handshakes_per_second: %d}\ntelemetry: {off: true}\n", m.resync, m.handshakes)
 	begin := time.Now()
 	s, err := startScaled(ctx, e, fmt.Sprintf("channel-%d", m.devices), more, inv)
 	if err != nil {

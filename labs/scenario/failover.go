@@ -34,6 +34,9 @@ var All = []Scenario{
 	{"drift", "a ward's box is changed by hand: noticed, told with who did it, and put back", 1, []Step{
 		{"somebody changes the box", handMade},
 	}},
+	{"router", "the data centre's router is configured by its command line; changed by hand it is left until somebody decides", 1, []Step{
+		{"the router is driven", routerDriven},
+	}},
 	{"autonomy", "edges and hubs boot and run without the controller", 1, []Step{
 		{"the controller dies", controllerDies},
 		{"a ward's processes restart", wardRestarts},
