@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/inventory/intent"
 )
 
 // unconcerned gives the devices of now whose config is what it was in before. A
@@ -135,4 +136,37 @@ func stages(have, want Want) (late, staged bool) {
 		return true, false
 	}
 	return false, !is(want)
+}
+
+// nearest is the compiled revision at hand that is next to n; nil: there is none.
+func (c *Controller) nearest(n intent.Number) *Compiled {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var best *Compiled
+	apart := func(x intent.Number) intent.Number { return max(x, n) - min(x, n) }
+	for _, x := range c.compiled {
+		if best == nil || apart(x.Revision) < apart(best.Revision) {
+			best = x
+		}
+	}
+	return best
+}
+
+// mostSpare is how many revisions stay compiled that were only looked at: a plan
+// asks for its revision several times.
+const mostSpare = 4
+
+// trim drops the oldest of those that were only looked at and that nothing has
+// come to refer to; c.mu is held.
+func (c *Controller) trim() {
+	if len(c.spare) <= mostSpare {
+		return
+	}
+	used := c.referred()
+	for len(c.spare) > mostSpare {
+		if n := c.spare[0]; !used[n] {
+			delete(c.compiled, n)
+		}
+		c.spare = c.spare[1:]
+	}
 }

@@ -138,7 +138,8 @@ type Controller struct {
 	wg       sync.WaitGroup
 	devices  map[inventory.DeviceID]*device
 	compiled map[intent.Number]*Compiled
-	rollouts []*Rollout // oldest first; the pointed-to values are replaced, never changed
+	spare    []intent.Number // compiled for a look only, the oldest first
+	rollouts []*Rollout      // oldest first; the pointed-to values are replaced, never changed
 	keyEpoch uint64
 	keys     map[inventory.DeviceID]string
 	subs     map[int]func(Event)

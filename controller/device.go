@@ -204,6 +204,9 @@ func (c *Controller) compile(ctx context.Context, n intent.Number, keep bool) (*
 	defer c.compiling.Unlock()
 	c.mu.Lock()
 	got := c.compiled[n]
+	if keep {
+		c.spare = slices.DeleteFunc(c.spare, func(x intent.Number) bool { return x == n })
+	}
 	c.mu.Unlock()
 	if got != nil {
 		return got, nil
@@ -213,20 +216,32 @@ func (c *Controller) compile(ctx context.Context, n intent.Number, keep bool) (*
 		return nil, fmt.Errorf("read revision %d: %w", n, err)
 	}
 	start := time.Now()
-	if got, err = CompileAll(rev); err != nil {
+	if got, err = CompileAgain(rev, c.nearest(n)); err != nil {
 		return nil, err
 	}
 	c.metrics.compile.Observe(time.Since(start).Seconds())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if keep || len(c.compiled) < 4 {
-		c.compiled[n] = got
+	c.compiled[n] = got
+	if !keep {
+		c.spare = append(c.spare, n)
+		c.trim()
 	}
 	return got, nil
 }
 
 // forget drops compiled revisions that nothing refers to; c.mu is held.
 func (c *Controller) forget() {
+	used := c.referred()
+	for n := range c.compiled {
+		if !used[n] {
+			delete(c.compiled, n)
+		}
+	}
+}
+
+// referred are the revisions that devices and open rollouts need; c.mu is held.
+func (c *Controller) referred() map[intent.Number]bool {
 	used := map[intent.Number]bool{}
 	for _, d := range c.devices {
 		for _, n := range d.status.Target.revisions() {
@@ -238,9 +253,5 @@ func (c *Controller) forget() {
 			used[r.Revision] = true
 		}
 	}
-	for n := range c.compiled {
-		if !used[n] {
-			delete(c.compiled, n)
-		}
-	}
+	return used
 }

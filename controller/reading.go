@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
@@ -54,7 +53,10 @@ func (c *Controller) archive(ctx context.Context, d *device, dev Driver, have ed
 	if t, ok := dev.(Texter); ok {
 		r.Text, r.Complete, err = t.Text(ctx)
 	}
-	if err = errors.Join(err, c.deps.Archive.Keep(ctx, r)); err != nil && ctx.Err() == nil {
+	if err == nil {
+		err = c.deps.Archive.Keep(ctx, r)
+	}
+	if err != nil && ctx.Err() == nil {
 		c.deps.Log.ErrorContext(ctx, "configuration not archived", "device", d.id, "err", err)
 	}
 }

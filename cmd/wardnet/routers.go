@@ -110,7 +110,7 @@ func (rs *routers) open(ctx context.Context, r inventory.Router) (*dialled, erro
 			return nil, err
 		}
 		d.close = append(d.close, conn.Close)
-		if box, err = openconfig.Open(ctx, conn, openconfig.Config{Serial: r.Serial}); err != nil {
+		if box, err = openconfig.OpenLater(conn, openconfig.Config{Serial: r.Serial}); err != nil {
 			return nil, errors.Join(err, d.end())
 		}
 	default:

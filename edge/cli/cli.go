@@ -180,6 +180,27 @@ func (b *Box) running(ctx context.Context) (*block, error) {
 	return root, err
 }
 
+// Text reads all that the device runs, ours and what is not, as it writes it
+// itself; complete says that the answer had its end. It may hold secrets.
+func (b *Box) Text(ctx context.Context) (text string, complete bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	complete = true
+	err = b.with(ctx, true, func(s *session) error {
+		text = ""
+		for _, command := range b.p.Running.Commands {
+			said, err := s.ask(ctx, command)
+			if err != nil {
+				return err
+			}
+			complete = complete && b.p.whole(command, said) == nil
+			text += strings.TrimRight(said, "\n") + "\n"
+		}
+		return nil
+	})
+	return text, complete, err
+}
+
 // Read returns c with the parts that are held as the device has them.
 // [ErrTruncated] and [ErrGarbage] are answers from which nothing is taken.
 func (b *Box) Read(ctx context.Context, c edge.Config) (edge.Config, error) {

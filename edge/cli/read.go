@@ -58,7 +58,7 @@ func (p *platform) read(tree *block, c edge.Config, v *vault) edge.Config {
 	})
 	out := c
 	out.Loopback = pick(f.loopbacks, c.Loopback)
-	out.BGP = edge.BGP{ASN: f.asn, RouterID: f.routerID, Networks: inOrder(f.networks, c.BGP.Networks), Accept: c.BGP.Accept}
+	out.BGP = edge.BGP{ASN: f.asn, RouterID: f.routerID, Networks: inOrder(f.networks, c.BGP.Networks), Accept: f.accept(c)}
 	var list []edge.Neighbour
 	for _, addr := range f.order {
 		n := *f.of[addr]

@@ -152,6 +152,8 @@ func (d *Driver) confirm(ctx context.Context, id edge.CommitID) error {
 	}
 	d.deps.Log.InfoContext(ctx, "configuration confirmed", "rev", next.Running.Revision, "commit", id)
 	d.become(next)
+	d.kept = false
+	d.keep(ctx)
 	return nil
 }
 

@@ -47,6 +47,7 @@ type Driver struct {
 
 	turn chan struct{} // one slot: who holds it uses the device; Close keeps it
 	now  standing      // guarded by turn
+	kept bool          // what is confirmed is saved on the device; guarded by turn
 
 	mu      sync.Mutex // guards pending, which readers see while turn is held
 	pending edge.CommitID
@@ -125,6 +126,19 @@ func (d *Driver) Unheld(c edge.Config) []edge.Kind {
 	return out
 }
 
+// Text implements controller.Texter: the device's own text; "" where it has none.
+func (d *Driver) Text(ctx context.Context) (text string, complete bool, err error) {
+	t, ok := d.deps.Box.(Texter)
+	if !ok {
+		return "", true, nil
+	}
+	if err := d.take(ctx); err != nil {
+		return "", false, err
+	}
+	defer d.release()
+	return t.Text(ctx)
+}
+
 // Running implements controller.Driver: the document in force with the parts
 // that the device holds read back. It is the document itself when they are as
 // wanted; otherwise Config and Hash tell what is there.
@@ -140,7 +154,9 @@ func (d *Driver) Running(ctx context.Context) (edge.Signed, error) {
 	}
 	if !edge.Diff(got, doc.Config).Empty() {
 		doc.Device, doc.Config, doc.Hash = d.deps.Device, got, got.Hash()
+		return doc, nil
 	}
+	d.keep(ctx)
 	return doc, nil
 }
 
@@ -195,8 +211,24 @@ func (d *Driver) State(ctx context.Context) (edge.State, error) {
 	}
 	if p := d.now.Pending; p != nil {
 		st.Pending = p.ID
+	} else if _, forgets := d.deps.Box.(Saver); forgets && !d.kept && run.Revision != 0 {
+		st.Alarms = []string{NotSaved}
 	}
 	return st, nil
+}
+
+// keep saves what is confirmed, and in force, on a device that would forget it;
+// what fails is tried again with the next look. The turn is held.
+func (d *Driver) keep(ctx context.Context) {
+	s, forgets := d.deps.Box.(Saver)
+	if !forgets || d.kept || d.now.Pending != nil || d.now.Running.Revision == 0 {
+		return
+	}
+	if err := s.Save(ctx); err != nil {
+		d.deps.Log.WarnContext(ctx, "configuration not saved on the device: a restart loses it", "alarm", NotSaved, "err", err)
+		return
+	}
+	d.kept = true
 }
 
 // SetCredentials implements controller.Credentialer. The set is kept, and its

@@ -67,6 +67,23 @@ type Emulator interface {
 	Emulated() bool
 }
 
+// Texter is a Box whose device writes its whole configuration as a text, of which
+// ours is a part. The text may hold secrets.
+type Texter interface {
+	// Text reads it; complete says that the answer had its end.
+	Text(ctx context.Context) (text string, complete bool, err error)
+}
+
+// Saver is a Box whose device forgets what runs when it restarts, unless that is
+// saved: only what is confirmed is.
+type Saver interface {
+	Save(ctx context.Context) error
+}
+
+// NotSaved is the alarm of a device that would lose what is confirmed when it
+// restarts.
+const NotSaved = "config-not-saved"
+
 // Journal keeps what must survive a restart, one for each device: written
 // before the device is. What Save acknowledged is there after a power loss; what
 // it did not may be there, whole.

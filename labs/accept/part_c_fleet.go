@@ -36,7 +36,6 @@ type scaled struct {
 
 	edges     *exec.Cmd
 	edgesGone chan struct{}
-	connected chan simLine // one
 	control   string
 }
 

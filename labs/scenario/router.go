@@ -74,6 +74,9 @@ func routerDriven(ctx context.Context, pl *play) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := p.secretsKept(ctx); err != nil {
+		return err
+	}
 	hub, asn := firstHub(pl), ""
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "router bgp "); ok {
@@ -273,7 +276,11 @@ func (p *driven) putBackByHand(ctx context.Context, d client.Drift, hub string) 
 	at := time.Now()
 	late := p.until(ctx, time.Minute, "the router being put back", func(ctx context.Context) (bool, error) {
 		text, err := p.box.Vtysh(ctx, "show running-config")
-		return strings.Contains(text, "neighbor "+hub+" bfd"), err
+		if err != nil || !strings.Contains(text, "neighbor "+hub+" bfd") {
+			return false, err
+		}
+		all, err := p.drifts(ctx, netlab.Site{Device: p.id})
+		return len(all) > 0 && all[0].State == "returned", err
 	})
 	p.event(Event{Name: "put back when asked", OutageMS: time.Since(at).Milliseconds(), ExpectedMS: time.Minute.Milliseconds(), OK: late == nil})
 	return late

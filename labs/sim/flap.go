@@ -45,21 +45,25 @@ func (f *fleet) flap(ctx context.Context) {
 	}
 }
 
-// report tells the watcher once a second how the edges are.
+// report tells the watcher how the edges are: once a second, and when all are
+// connected.
 func (f *fleet) report(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	whole := f.whole
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-whole:
+			whole = nil
 		case <-tick.C:
-			s, err := f.stats()
-			if err != nil {
-				f.cfg.Log.WarnContext(ctx, "edges not counted", "err", err)
-				continue
-			}
-			f.cfg.Watch(s)
 		}
+		s, err := f.stats()
+		if err != nil {
+			f.cfg.Log.WarnContext(ctx, "edges not counted", "err", err)
+			continue
+		}
+		f.cfg.Watch(s)
 	}
 }
