@@ -26,7 +26,9 @@ func (byHand) LastEditor(context.Context) string { return "an on vty0" }
 func driftedTown(t *testing.T, l *life, w *world, inv inventory.Inventory) (inventory.DeviceID, Drift) {
 	t.Helper()
 	ward := wardOf(t, inv)
+	w.mu.Lock()
 	w.hand[ward] = true
+	w.mu.Unlock()
 	if _, err := l.StartRollout(t.Context(), 1, "lan"); err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,10 @@ func (w *world) start(cfg Config) *life {
 			if _, err := w.devices[id].Pending(ctx); err != nil {
 				return nil, err
 			}
-			if w.hand[id] {
+			w.mu.Lock()
+			byPeople := w.hand[id]
+			w.mu.Unlock()
+			if byPeople {
 				return byHand{driver{w.devices[id], l}}, nil
 			}
 			return driver{w.devices[id], l}, nil
