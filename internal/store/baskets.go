@@ -14,25 +14,9 @@ import (
 // Baskets implements [intent.Baskets].
 func (s *Revisions) Baskets(ctx context.Context) ([]intent.Basket, error) {
 	var out []intent.Basket
-	err := s.db.Read(ctx, func(tx *Tx) error {
-		out = nil
-		rows, err := tx.Query("SELECT doc FROM baskets WHERE org = ? ORDER BY id", s.org)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var doc string
-			if err := rows.Scan(&doc); err != nil {
-				return err
-			}
-			var b intent.Basket
-			if err := json.Unmarshal([]byte(doc), &b); err != nil {
-				return err
-			}
-			out = append(out, b)
-		}
-		return rows.Err()
+	err := s.db.Read(ctx, func(tx *Tx) (err error) {
+		out, err = documents[intent.Basket](tx, "SELECT doc FROM baskets WHERE org = ? ORDER BY id", s.org)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list baskets: %w", err)

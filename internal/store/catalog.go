@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,6 +115,21 @@ func strs(tx *Tx, query string, args ...any) ([]string, error) {
 		out = append(out, s)
 	}
 	return out, rows.Err()
+}
+
+// documents reads the rows of a query for one column of JSON.
+func documents[T any](tx *Tx, query string, args ...any) ([]T, error) {
+	docs, err := strs(tx, query, args...)
+	if err != nil || len(docs) == 0 {
+		return nil, err
+	}
+	out := make([]T, len(docs))
+	for i, doc := range docs {
+		if err := json.Unmarshal([]byte(doc), &out[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // byReference orders tables so that rows can be inserted in that order.

@@ -151,25 +151,9 @@ func (s *Controller) SaveRollout(ctx context.Context, r controller.Rollout, assi
 // Rollouts implements [controller.Store].
 func (s *Controller) Rollouts(ctx context.Context) ([]controller.Rollout, error) {
 	var out []controller.Rollout
-	err := s.db.Read(ctx, func(tx *Tx) error {
-		out = nil
-		rows, err := tx.Query("SELECT doc FROM rollouts WHERE org = ? ORDER BY id", s.org)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var doc string
-			if err := rows.Scan(&doc); err != nil {
-				return err
-			}
-			var r controller.Rollout
-			if err := json.Unmarshal([]byte(doc), &r); err != nil {
-				return err
-			}
-			out = append(out, r)
-		}
-		return rows.Err()
+	err := s.db.Read(ctx, func(tx *Tx) (err error) {
+		out, err = documents[controller.Rollout](tx, "SELECT doc FROM rollouts WHERE org = ? ORDER BY id", s.org)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read rollouts: %w", err)

@@ -35,25 +35,9 @@ func (s *Controller) SaveDrift(ctx context.Context, d controller.Drift) error {
 // Drifts implements [controller.Drifts].
 func (s *Controller) Drifts(ctx context.Context) ([]controller.Drift, error) {
 	var out []controller.Drift
-	err := s.db.Read(ctx, func(tx *Tx) error {
-		out = nil
-		rows, err := tx.Query("SELECT doc FROM drifts WHERE org = ? ORDER BY id", s.org)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var doc string
-			if err := rows.Scan(&doc); err != nil {
-				return err
-			}
-			var d controller.Drift
-			if err := json.Unmarshal([]byte(doc), &d); err != nil {
-				return err
-			}
-			out = append(out, d)
-		}
-		return rows.Err()
+	err := s.db.Read(ctx, func(tx *Tx) (err error) {
+		out, err = documents[controller.Drift](tx, "SELECT doc FROM drifts WHERE org = ? ORDER BY id", s.org)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read drifts: %w", err)

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,26 +21,13 @@ const rollsEnd = 4 * time.Minute
 // rollout. The inventory of before is put back in force when the scenario ends.
 func (p *play) change(ctx context.Context, message string, edit func(*inventory.Inventory)) (client.Rollout, error) {
 	var roll client.Rollout
-	err := p.as(netlab.Engineer, func(c *client.Client) error {
-		inv, version, err := c.Inventory(ctx)
-		if err != nil {
+	rev, err := p.propose(ctx, message, edit)
+	if err == nil {
+		err = p.as(netlab.Engineer, func(c *client.Client) (err error) {
+			roll, err = c.StartRollout(ctx, rev.Number)
 			return err
-		}
-		var before, after bytes.Buffer
-		if err := inventory.Encode(&before, inv); err != nil {
-			return err
-		}
-		edit(&inv)
-		if err := inventory.Encode(&after, inv); err != nil {
-			return err
-		}
-		if _, err := c.ImportInventory(ctx, after.Bytes(), version); err != nil {
-			return fmt.Errorf("import: %w", err)
-		}
-		p.restore = append(p.restore, func(ctx context.Context) error { return p.putBack(ctx, before.Bytes()) })
-		roll, err = p.roll(ctx, c, message)
-		return err
-	})
+		})
+	}
 	if err != nil {
 		return roll, fmt.Errorf("change the inventory (%s): %w", message, err)
 	}
