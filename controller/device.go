@@ -27,10 +27,11 @@ type device struct {
 	fresh    bool               // a session came up since the last pass
 
 	status Status
-	want   *Want  // under status.Target; nil: nothing is wanted
-	failed string // why what is assigned cannot be brought out; empty: it can
-	looked bool   // a pass has run in this process
-	lost   int    // pushes of what is assigned that ended without our hearing how
+	want   *Want         // under status.Target; nil: nothing is wanted
+	failed string        // why what is assigned cannot be brought out; empty: it can
+	looked bool          // a pass has run in this process
+	lost   int           // pushes of what is assigned that ended without our hearing how
+	missed edge.CommitID // the last one of them
 
 	dueEpoch uint64 // credentials to set, nil: none known yet
 	due      map[inventory.DeviceID]string
@@ -144,7 +145,7 @@ func (c *Controller) observe(ctx context.Context, d *device, change func(*Status
 
 // differs compares what is stored.
 func (s Status) differs(o Status) bool {
-	return s.Revision != o.Revision || s.Hash != o.Hash || s.Commit != o.Commit || s.Outcome != o.Outcome || s.Error != o.Error || s.Drifts != o.Drifts
+	return s.Revision != o.Revision || s.Hash != o.Hash || s.Commit != o.Commit || s.Pushed != o.Pushed || s.Outcome != o.Outcome || s.Error != o.Error || s.Drifts != o.Drifts
 }
 
 // rolloutOf returns the id of the newest rollout of a revision; c.mu is held.

@@ -77,6 +77,9 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 	case pending == "" && same:
 		return c.settled(ctx, d, dev, st, have)
 	case pending == "":
+		if st, err = c.unheard(ctx, d, st, have); err != nil {
+			return stop("journal", err)
+		}
 		if err := c.adrift(ctx, d, dev, want, st, have); err != nil {
 			return stop("drift", err)
 		}
@@ -134,7 +137,7 @@ func (c *Controller) push(ctx context.Context, d *device, dev Driver, st Status,
 		return stop("push", err)
 	}
 	p := push{edge.CommitID(id.String()), st.Target.Revision, want, have.Config, before}
-	err = c.observe(ctx, d, func(s *Status) { s.Commit, s.Online = p.commit, true },
+	err = c.observe(ctx, d, func(s *Status) { s.Commit, s.Pushed, s.Online = p.commit, want.Hash, true },
 		Entry{Revision: p.rev, Hash: want.Hash, Commit: p.commit, Step: StepPush})
 	if err != nil {
 		return stop("journal", err)
@@ -175,7 +178,7 @@ func (c *Controller) finish(ctx context.Context, d *device, dev Driver, p push, 
 		return stop("confirm", err)
 	}
 	err := c.observe(ctx, d, func(s *Status) {
-		s.Revision, s.Hash, s.Commit, s.Online, s.Outcome, s.Error = p.rev, p.want.Hash, "", true, "changed", ""
+		s.Revision, s.Hash, s.Commit, s.Pushed, s.Online, s.Outcome, s.Error = p.rev, p.want.Hash, "", "", true, "changed", ""
 	},
 		Entry{Revision: p.rev, Hash: p.want.Hash, Commit: p.commit, Step: StepConfirm})
 	if err != nil {
@@ -200,9 +203,24 @@ func (c *Controller) giveUp(ctx context.Context, d *device, p push, why error) e
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // the pass may be over time
 	defer cancel()
-	err := c.observe(ctx, d, func(s *Status) { s.Commit = "" },
+	err := c.observe(ctx, d, func(s *Status) { s.Commit, s.Pushed = "", "" },
 		Entry{Revision: p.rev, Hash: p.want.Hash, Commit: p.commit, Step: StepFail, Error: why.Error()})
 	return errors.Join(why, err)
+}
+
+// unheard records a push that the device has confirmed though its answer was
+// lost, when something else has been assigned since: what it runs is our own
+// doing, neither changed by hand nor a push that came to nothing.
+func (c *Controller) unheard(ctx context.Context, d *device, st Status, have edge.Signed) (Status, error) {
+	if st.Commit == "" || have.Hash != st.Pushed || have.Device != d.id {
+		return st, nil
+	}
+	kept := func(s *Status) {
+		s.Online, s.Revision, s.Hash, s.Commit, s.Pushed = true, intent.Number(have.Revision), have.Hash, "", ""
+	}
+	entry := Entry{Revision: intent.Number(have.Revision), Hash: have.Hash, Commit: st.Commit, Step: StepConfirm}
+	kept(&st) // not read again: it must stay what was assigned along with want
+	return st, c.observe(ctx, d, kept, entry)
 }
 
 // mostLost is how many pushes may end in silence before the fault is taken to
@@ -224,7 +242,10 @@ func (c *Controller) reverted(ctx context.Context, d *device, dev Driver, want *
 		return c.giveUp(ctx, d, p, fmt.Errorf("the device has reverted by itself: %s", said))
 	}
 	c.mu.Lock()
-	d.lost++
+	if d.missed != st.Commit { // a pass may look at the same one again
+		d.missed = st.Commit
+		d.lost++
+	}
 	n := d.lost
 	c.mu.Unlock()
 	if n < mostLost {
@@ -244,7 +265,7 @@ func (c *Controller) settled(ctx context.Context, d *device, dev Driver, st Stat
 		entries = append(entries, Entry{Revision: intent.Number(have.Revision), Hash: have.Hash, Commit: st.Commit, Step: StepConfirm})
 	}
 	err := c.observe(ctx, d, func(s *Status) {
-		s.Online, s.Revision, s.Hash, s.Commit = true, intent.Number(have.Revision), have.Hash, ""
+		s.Online, s.Revision, s.Hash, s.Commit, s.Pushed = true, intent.Number(have.Revision), have.Hash, "", ""
 	}, entries...)
 	if err != nil {
 		return Result{}, &StepError{d.id, "journal", err}

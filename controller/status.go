@@ -54,6 +54,7 @@ type Status struct {
 	Revision intent.Number // confirmed on the device; 0: none
 	Hash     string        // of the confirmed config
 	Commit   edge.CommitID // of the push under way or the last one; empty once given up
+	Pushed   string        // hash of what Commit pushed; empty without one
 	Outcome  string        // of the last pass, see Outcomes
 	Error    string        // of the last pass; empty when it went well
 	Drifts   int           // times found changed by someone else

@@ -170,7 +170,7 @@ func (l *life) Statuses(context.Context) ([]Status, error) {
 	var out []Status
 	for _, s := range l.w.rows {
 		out = append(out, Status{
-			Device: s.Device, Target: s.Target, Want: s.Want, Revision: s.Revision, Hash: s.Hash, Commit: s.Commit,
+			Device: s.Device, Target: s.Target, Want: s.Want, Revision: s.Revision, Hash: s.Hash, Commit: s.Commit, Pushed: s.Pushed,
 			Outcome: s.Outcome, Error: s.Error, Drifts: s.Drifts, At: s.At,
 		})
 	}

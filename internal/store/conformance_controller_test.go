@@ -19,7 +19,7 @@ func TestDeviceRowsHaveTwoWriters(t *testing.T) {
 	for name, open := range engines(t) {
 		t.Run(name, func(t *testing.T) {
 			s, ctx := NewController(open(t), "hcmc"), t.Context()
-			seen := controller.Status{Device: "d-1", Revision: 3, Hash: "h3", Commit: "c", Outcome: "changed", Error: "lỗi", Drifts: 2, At: at}
+			seen := controller.Status{Device: "d-1", Revision: 3, Hash: "h3", Commit: "c", Pushed: "h4", Outcome: "changed", Error: "lỗi", Drifts: 2, At: at}
 			entry := controller.Entry{ID: "01", At: at, Rollout: "r", Device: "d-1", Revision: 3, Hash: "h3", Commit: "c", Step: controller.StepPush}
 			if err := s.Save(ctx, seen, entry); err != nil {
 				t.Fatal(err)

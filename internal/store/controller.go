@@ -25,7 +25,7 @@ func (s *Controller) Statuses(ctx context.Context) ([]controller.Status, error) 
 	var out []controller.Status
 	err := s.db.Read(ctx, func(tx *Tx) error {
 		out = nil
-		rows, err := tx.Query(`SELECT device, target_revision, target_keep, target_hash, revision, hash, commit_id, outcome, error, drifts, at
+		rows, err := tx.Query(`SELECT device, target_revision, target_keep, target_hash, revision, hash, commit_id, pushed, outcome, error, drifts, at
 			FROM device_status WHERE org = ? ORDER BY device`, s.org)
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (s *Controller) Statuses(ctx context.Context) ([]controller.Status, error) 
 		for rows.Next() {
 			var d controller.Status
 			var keep, at string
-			err := rows.Scan(&d.Device, &d.Target.Revision, &keep, &d.Want, &d.Revision, &d.Hash, &d.Commit, &d.Outcome, &d.Error, &d.Drifts, &at)
+			err := rows.Scan(&d.Device, &d.Target.Revision, &keep, &d.Want, &d.Revision, &d.Hash, &d.Commit, &d.Pushed, &d.Outcome, &d.Error, &d.Drifts, &at)
 			if err != nil {
 				return err
 			}
@@ -58,11 +58,11 @@ func (s *Controller) Statuses(ctx context.Context) ([]controller.Status, error) 
 func (s *Controller) Save(ctx context.Context, d controller.Status, entries ...controller.Entry) error {
 	err := s.db.Write(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(`INSERT INTO device_status
-			(org, device, target_revision, target_keep, target_hash, revision, hash, commit_id, outcome, error, drifts, at)
-			VALUES (?, ?, 0, '[]', '', ?, ?, ?, ?, ?, ?, ?)
+			(org, device, target_revision, target_keep, target_hash, revision, hash, commit_id, pushed, outcome, error, drifts, at)
+			VALUES (?, ?, 0, '[]', '', ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (org, device) DO UPDATE SET revision = excluded.revision, hash = excluded.hash, commit_id = excluded.commit_id,
-				outcome = excluded.outcome, error = excluded.error, drifts = excluded.drifts, at = excluded.at`,
-			s.org, d.Device, d.Revision, d.Hash, d.Commit, d.Outcome, d.Error, d.Drifts, d.At)
+				pushed = excluded.pushed, outcome = excluded.outcome, error = excluded.error, drifts = excluded.drifts, at = excluded.at`,
+			s.org, d.Device, d.Revision, d.Hash, d.Commit, d.Pushed, d.Outcome, d.Error, d.Drifts, d.At)
 		if err != nil {
 			return err
 		}
