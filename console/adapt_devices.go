@@ -63,16 +63,18 @@ type Observed interface {
 	Want(id inventory.DeviceID) (edge.Config, error)
 }
 
-// DeviceSources are what a device's view is joined from; all but Agent are
-// required.
+// DeviceSources are what a device's view is joined from; all but Mark, Agent and
+// Quarantine are required.
 type DeviceSources struct {
 	Inventory    Inventory
 	Controller   Observed
 	Certificates func(context.Context) ([]pki.Certificate, error) // newest first
+	Mark         func(context.Context) (string, error)            // another one when Certificates may be others; nil: always
 	Sessions     func() []channel.Session
 	Targets      func() []telemetry.TargetStatus
 	Tunnels      *Tunnels
 	Agent        func(inventory.DeviceID) string // version of its agent, "" when unknown
+	Quarantine   func(inventory.DeviceID) string // why it is in quarantine, "" when it is not; nil: nobody puts any there
 }
 
 // JoinedDevices is [Devices].
@@ -80,15 +82,16 @@ type JoinedDevices struct {
 	src DeviceSources
 
 	mu    sync.Mutex
-	certs map[inventory.DeviceID]pki.Certificate // newest valid one
+	certs map[inventory.DeviceID]pki.Certificate // newest valid one when they were read, without chain
+	mark  string                                 // of certs
 	read  time.Time
 }
 
 // AdaptDevices joins what is declared with what is observed.
 func AdaptDevices(src DeviceSources) *JoinedDevices { return &JoinedDevices{src: src} }
 
-// certAge is how long read certificates are used again: there are many, and an
-// open page asks every second.
+// certAge is how long read certificates are used again without asking whether
+// there are others: an open page asks every second.
 const certAge = time.Second
 
 // observation is what is known of all devices at one moment.
@@ -101,7 +104,7 @@ type observation struct {
 func (j *JoinedDevices) observe(ctx context.Context) (observation, error) {
 	o := observation{sessions: map[inventory.DeviceID]channel.Session{}, targets: map[inventory.DeviceID]telemetry.TargetStatus{}}
 	var err error
-	if o.certs, err = j.validCerts(ctx); err != nil {
+	if o.certs, err = j.validCerts(ctx, certAge); err != nil {
 		return o, err
 	}
 	for _, s := range j.src.Sessions() {
@@ -113,14 +116,41 @@ func (j *JoinedDevices) observe(ctx context.Context) (observation, error) {
 	return o, nil
 }
 
-// validCerts is the newest valid certificate of each device; the map is never
-// changed once made.
-func (j *JoinedDevices) validCerts(ctx context.Context) (map[inventory.DeviceID]pki.Certificate, error) {
+// Certified gives until when the certificate of a device is valid, the zero
+// time for one without. It is as things are now, and costs little while none is
+// added or revoked.
+func (j *JoinedDevices) Certified(ctx context.Context) (until func(inventory.DeviceID) time.Time, err error) {
+	certs, err := j.validCerts(ctx, 0)
+	return func(id inventory.DeviceID) time.Time { return certs[id].NotAfter }, err
+}
+
+// Quarantine gives why a device is in quarantine, "" when it is not.
+func (j *JoinedDevices) Quarantine(id inventory.DeviceID) string {
+	if j.src.Quarantine == nil {
+		return ""
+	}
+	return j.src.Quarantine(id)
+}
+
+// validCerts is the newest valid certificate of each device, as it was so long
+// ago at most; the map is never changed once made.
+func (j *JoinedDevices) validCerts(ctx context.Context, age time.Duration) (map[inventory.DeviceID]pki.Certificate, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
-	if j.certs != nil && now.Sub(j.read) < certAge {
+	if j.certs != nil && now.Sub(j.read) < age {
 		return j.certs, nil
+	}
+	mark := ""
+	if j.src.Mark != nil { // before they are read: what comes in between is read again
+		var err error
+		if mark, err = j.src.Mark(ctx); err != nil {
+			return nil, err
+		}
+		if j.certs != nil && mark == j.mark {
+			j.read = now
+			return j.certs, nil
+		}
 	}
 	all, err := j.src.Certificates(ctx)
 	if err != nil {
@@ -129,10 +159,11 @@ func (j *JoinedDevices) validCerts(ctx context.Context) (map[inventory.DeviceID]
 	certs := make(map[inventory.DeviceID]pki.Certificate, len(all))
 	for _, c := range all {
 		if _, ok := certs[c.Device]; !ok && c.Device != "" && c.State(now) == "valid" {
+			c.Chain = "" // thousands of them are kept
 			certs[c.Device] = c
 		}
 	}
-	j.certs, j.read = certs, now
+	j.certs, j.mark, j.read = certs, mark, now
 	return certs, nil
 }
 
@@ -179,8 +210,8 @@ func (j *JoinedDevices) Device(ctx context.Context, id inventory.DeviceID) (clie
 }
 
 func (j *JoinedDevices) view(d inventory.Device, o observation) (client.Device, error) {
-	v := client.Device{Device: d}
-	if c, ok := o.certs[d.ID]; ok {
+	v := client.Device{Device: d, Quarantine: j.Quarantine(d.ID)}
+	if c, ok := o.certs[d.ID]; ok && c.State(time.Now()) == "valid" {
 		v.Enrolled, v.CertSerial, v.CertNotAfter = true, c.Serial, &c.NotAfter
 	}
 	_, v.Connected = o.sessions[d.ID]

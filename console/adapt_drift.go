@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/controller"
@@ -25,30 +28,64 @@ type DriftSources struct {
 }
 
 // DriftBook is [Drifts] over the controller.
-type DriftBook struct{ src DriftSources }
+type DriftBook struct {
+	src DriftSources
+
+	mu   sync.Mutex
+	read []client.Drift // never changed once made
+	at   time.Time
+	seen map[inventory.DeviceID]int // times that each device had drifted then
+}
+
+// driftAge is how long drifts that are over are used again.
+const driftAge = time.Minute
 
 // AdaptDrifts serves the controller's drifts.
-func AdaptDrifts(src DriftSources) *DriftBook { return &DriftBook{src} }
+func AdaptDrifts(src DriftSources) *DriftBook { return &DriftBook{src: src} }
 
-// Drifts implements [Drifts].
+// Drifts implements [Drifts]. An open page asks every second, and drifts are kept
+// for ever: they are read again only when a device has drifted since, or while
+// one is not over.
 func (b *DriftBook) Drifts(ctx context.Context) ([]client.Drift, error) {
+	seen := map[inventory.DeviceID]int{} // counted before reading: what comes meanwhile is read the next time
+	for _, st := range b.src.Controller.Statuses() {
+		if st.Drifts > 0 {
+			seen[st.Device] = st.Drifts
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.still(seen, now) {
+		return b.read, nil
+	}
 	all, err := b.src.Controller.Drifts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]client.Drift, len(all))
 	for i, d := range all {
 		out[i] = driftView(d)
 	}
-	return out, err
+	b.read, b.at, b.seen = out, now, seen
+	return out, nil
+}
+
+// still says whether what was read holds: each device has drifted as often as
+// then, and no drift is left to change.
+func (b *DriftBook) still(seen map[inventory.DeviceID]int, now time.Time) bool {
+	return b.seen != nil && now.Sub(b.at) < driftAge && maps.Equal(b.seen, seen) && !slices.ContainsFunc(b.read, client.Drift.Active)
 }
 
 // Drift implements [Drifts].
 func (b *DriftBook) Drift(ctx context.Context, id string) (client.Drift, error) {
-	all, err := b.src.Controller.Drifts(ctx)
+	all, err := b.Drifts(ctx)
 	if err != nil {
 		return client.Drift{}, err
 	}
 	for _, d := range all {
 		if d.ID == id {
-			return driftView(d), nil
+			return d, nil
 		}
 	}
 	return client.Drift{}, fmt.Errorf("drift %q: %w", id, inventory.ErrNotFound)

@@ -68,7 +68,7 @@ func (i *Intents) info(ctx context.Context, r intent.Revision) (client.RevisionI
 	}
 	ws, err := i.waivers(ctx, r.Number)
 	return client.RevisionInfo{
-		Number: r.Number, Author: r.Author, At: r.At, Message: r.Message, Hash: r.Hash,
+		Number: r.Number, Author: r.Author, Others: r.Others, At: r.At, Message: r.Message, Hash: r.Hash,
 		Approvals: as, Waivers: ws, InForce: r.Number == i.src.Planner.InForce(),
 	}, err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/wardnet/wardnet/inventory"
 )
 
-// inventoryAge is how long a read inventory is shown again; every page asks for
-// it and it is large. A write looks at the stored one.
+// inventoryAge is how long a read inventory is shown again without asking
+// whether another replica has replaced it. A write looks at the stored one.
 const inventoryAge = time.Second
 
 // KeptInventory is [Inventory] over the store of package inventory.
@@ -43,12 +43,18 @@ func (k *KeptInventory) Load(ctx context.Context) (inventory.Inventory, uint64, 
 	if time.Since(k.read) < inventoryAge {
 		return k.inv, k.version, nil
 	}
-	inv, version, err := k.store.Load(ctx)
+	version, err := k.store.Version(ctx)
 	if err != nil {
 		return inventory.Inventory{}, 0, fmt.Errorf("read the inventory: %w", err)
 	}
-	k.inv, k.version, k.read = inv, version, time.Now()
-	return inv, version, nil
+	if k.read.IsZero() || version != k.version { // it is large, and seldom replaced
+		if k.inv, k.version, err = k.store.Load(ctx); err != nil {
+			k.read = time.Time{}
+			return inventory.Inventory{}, 0, fmt.Errorf("read the inventory: %w", err)
+		}
+	}
+	k.read = time.Now()
+	return k.inv, k.version, nil
 }
 
 // Import implements [Inventory].

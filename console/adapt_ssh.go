@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,10 +17,13 @@ import (
 )
 
 // HostKeys is [SSH] over the PKI.
-type HostKeys struct{ pki *pki.PKI }
+type HostKeys struct {
+	pki *pki.PKI
+	inv Inventory
+}
 
-// AdaptSSH serves the SSH CAs of p.
-func AdaptSSH(p *pki.PKI) *HostKeys { return &HostKeys{p} }
+// AdaptSSH serves the SSH CAs of p, and the certificates of the routers of inv.
+func AdaptSSH(p *pki.PKI, inv Inventory) *HostKeys { return &HostKeys{p, inv} }
 
 // Trust implements [SSH].
 func (h *HostKeys) Trust() client.SSHTrust {
@@ -44,4 +49,25 @@ func (h *HostKeys) CertifyHost(ctx context.Context, router inventory.DeviceID, w
 	return client.HostCertificate{
 		Router: router, Certificate: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(cert))), Until: time.Unix(int64(cert.ValidBefore), 0).UTC(),
 	}, nil
+}
+
+// CertifyServer implements [SSH].
+func (h *HostKeys) CertifyServer(ctx context.Context, router inventory.DeviceID, want client.NewServerCertificate, by string) (client.ServiceCertificate, error) {
+	inv, _, err := h.inv.Load(ctx)
+	if err != nil {
+		return client.ServiceCertificate{}, err
+	}
+	i := slices.IndexFunc(inv.Routers, func(r inventory.Router) bool { return r.ID == router })
+	if i < 0 {
+		return client.ServiceCertificate{}, fmt.Errorf("certify router %q: %w; declare it under routers", router, inventory.ErrNotFound)
+	}
+	host, _, err := net.SplitHostPort(inv.Routers[i].Management)
+	if err != nil {
+		return client.ServiceCertificate{}, fmt.Errorf("certify router %q: its management address: %w: %w", router, inventory.ErrInvalid, err)
+	}
+	c, err := h.pki.IssueRouter(ctx, pki.RouterRequest{Device: router, Host: host, CSR: want.CSR, TTL: time.Duration(want.Days) * 24 * time.Hour, By: by})
+	if err != nil {
+		return client.ServiceCertificate{}, err
+	}
+	return client.ServiceCertificate{Serial: c.Serial, ChainPEM: c.Chain, RootPEM: h.pki.RootPEM(), NotAfter: c.NotAfter}, nil
 }

@@ -55,6 +55,7 @@ var access = map[string][]client.Role{
 	"get-plan":            readers,
 	"list-rollouts":       readers,
 	"get-rollout":         readers,
+	"list-routers":        readers,
 	"list-baskets":        readers,
 	"get-basket":          readers,
 	"get-ssh-trust":       readers,
@@ -114,6 +115,7 @@ var access = map[string][]client.Role{
 	"put-subjects":               {client.RoleSecurity},
 	"revoke-certificate":         {client.RoleSecurity},
 	"create-host-certificate":    {client.RoleSecurity},
+	"create-server-certificate":  {client.RoleSecurity},
 	"create-service-certificate": {client.RoleSecurity},
 }
 
@@ -127,6 +129,9 @@ var (
 var eventAccess = map[string]string{
 	"summary":  "get-summary",
 	"device":   "list-devices",
+	"router":   "list-routers",
+	"drift":    "list-drifts",
+	"basket":   "list-baskets",
 	"rollout":  "list-rollouts",
 	"incident": "list-incidents",
 	"decision": "list-decisions",

@@ -37,6 +37,12 @@ type Devices interface {
 	Device(ctx context.Context, id inventory.DeviceID) (client.Device, error)
 }
 
+// Routers joins routers of the data centre with what is observed of them; what
+// joins the devices may join them too.
+type Routers interface {
+	Routers(ctx context.Context) ([]client.Router, error) // by id
+}
+
 // Boots tells how devices came up.
 type Boots interface {
 	// Timeline is empty, without an error, for a device of which nothing is known.
@@ -98,11 +104,15 @@ type Rollouts interface {
 	InForce() intent.Number // last rolled out everywhere; 0: none
 }
 
-// SSH is the CA of logins at, and host keys of, routers that are dialled.
+// SSH is the CA of logins at, and host keys of, routers that are dialled, and of
+// the certificates of those that are dialled over TLS instead.
 type SSH interface {
 	Trust() client.SSHTrust
 	// CertifyHost signs a router's host key; it wraps inventory.ErrInvalid.
 	CertifyHost(ctx context.Context, router inventory.DeviceID, want client.NewHostCertificate) (client.HostCertificate, error)
+	// CertifyServer signs a router's TLS certificate for the host of its management
+	// address; it wraps inventory.ErrInvalid and inventory.ErrNotFound.
+	CertifyServer(ctx context.Context, router inventory.DeviceID, want client.NewServerCertificate, by string) (client.ServiceCertificate, error)
 }
 
 // Baskets are changes that several people prepare; what keeps the revisions may

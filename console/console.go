@@ -153,6 +153,7 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	c.registerDrift()
 	c.registerBaskets()
 	c.registerRouters()
+	c.registerRouterServers()
 	c.registerDecisions()
 	c.registerIncidents()
 	c.registerOverview()

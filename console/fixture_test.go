@@ -40,6 +40,9 @@ type network struct {
 	decisions []client.Decision
 	subjects  []client.Subject
 	incidents []client.Incident
+	routers   []client.Router
+	drifted   []client.Drift // newest first
+	basket    client.BasketView
 	broken    error // what every read returns, when set
 }
 
@@ -292,7 +295,7 @@ func newSite(t *testing.T, edits ...func(*Config)) *site {
 	}
 	s.con, err = New(Deps{
 		People: dir, Audit: s.audit, Inventory: n, Devices: n, Certificates: n, Revisions: revisions{n}, Rollouts: rollouts{n},
-		Decisions: decisions{n}, Subjects: decisions{n}, Incidents: incidents{n}, History: n, Backup: n, Boots: n, Replacements: n, Tools: n, Agents: n,
+		Decisions: decisions{n}, Subjects: decisions{n}, Incidents: incidents{n}, History: n, Backup: n, Boots: n, Replacements: n, Tools: n, Agents: n, Drifts: drifts{n},
 		BreakGlass: func(_ context.Context, at time.Time) { s.glass <- at }, Log: log, Reg: prometheus.NewRegistry(),
 	}, cfg)
 	if err != nil {

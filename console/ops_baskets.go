@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/wardnet/wardnet/console/client"
 	"github.com/wardnet/wardnet/inventory"
@@ -11,12 +12,19 @@ import (
 )
 
 func (c *Console) registerBaskets() {
-	read(c, get("/baskets", "list-baskets", "intent", "Changes that people prepare together, newest first"), func(ctx context.Context, _ *nothing) (*answer[[]intent.Basket], error) {
+	read(c, get("/baskets", "list-baskets", "intent", "Changes that people prepare together, newest first"), func(ctx context.Context, in *struct {
+		Brief bool `query:"brief" doc:"leave out what the edits were and become"`
+	},
+	) (*answer[[]intent.Basket], error) {
 		b, err := c.baskets()
 		if err != nil {
 			return nil, err
 		}
-		return listed(b.Baskets(ctx))
+		all, err := b.Baskets(ctx)
+		if in.Brief {
+			all = briefly(all)
+		}
+		return listed(all, err)
 	})
 	read(c, get("/baskets/{id}", "get-basket", "intent", "One basket, with what stands against it"), func(ctx context.Context, in *byID) (*answer[client.BasketView], error) {
 		b, err := c.baskets()
@@ -45,6 +53,18 @@ func (c *Console) registerBaskets() {
 	}
 }
 
+// briefly leaves out what the edits were and become.
+func briefly(all []intent.Basket) []intent.Basket {
+	out := slices.Clone(all)
+	for i := range out {
+		out[i].Edits = slices.Clone(out[i].Edits)
+		for k := range out[i].Edits {
+			out[i].Edits[k].Was, out[i].Edits[k].Now = nil, nil
+		}
+	}
+	return out
+}
+
 func (c *Console) actOnBasket(ctx context.Context, id, action string, what client.BasketAction) (*answer[client.BasketView], error) {
 	about(ctx, "basket/"+id)
 	b, err := c.baskets()
@@ -55,6 +75,7 @@ func (c *Console) actOnBasket(ctx context.Context, id, action string, what clien
 	if err == nil {
 		about(ctx, "basket/"+after.ID)
 		changed(ctx, nil, map[string]any{"action": action, "state": after.State, "edits": len(after.Edits), "revision": after.Revision})
+		c.tellBasket(ctx, after)
 	}
 	return answered(after, err)
 }

@@ -9,12 +9,23 @@ import (
 )
 
 func (c *Console) registerDrift() {
-	read(c, get("/drifts", "list-drifts", "intent", "Devices found changed past the controller, newest first"), func(ctx context.Context, _ *nothing) (*answer[[]client.Drift], error) {
+	read(c, get("/drifts", "list-drifts", "intent", "Devices found changed past the controller, newest first"), func(ctx context.Context, in *struct {
+		Device string `query:"device" maxLength:"128" doc:"only of this device"`
+		Over   int    `query:"over" minimum:"0" maximum:"10000" doc:"at most so many of those that are over, the newest; 0: all"`
+	},
+	) (*answer[[]client.Drift], error) {
 		d, err := c.drifts()
 		if err != nil {
 			return nil, err
 		}
-		return listed(d.Drifts(ctx))
+		all, err := d.Drifts(ctx)
+		if in.Device != "" {
+			all = only(all, func(d client.Drift) bool { return d.Device == inventory.DeviceID(in.Device) })
+		}
+		if in.Over > 0 {
+			all = newest(all, in.Over, nil)
+		}
+		return listed(all, err)
 	})
 	read(c, get("/drifts/{id}", "get-drift", "intent", "One device found changed"), func(ctx context.Context, in *byID) (*answer[client.Drift], error) {
 		d, err := c.drifts()
@@ -86,6 +97,28 @@ func (c *Console) registerDrift() {
 		}
 		return answered(a.DiffConfigs(ctx, inventory.DeviceID(in.ID), in.From, in.To))
 	})
+}
+
+// newest are the drifts that are not over, those that were told before, and the
+// first of the others, all being newest first.
+func newest(all []client.Drift, over int, told map[string]string) []client.Drift {
+	return only(all, func(d client.Drift) bool {
+		if _, before := told[d.ID]; before || d.Active() {
+			return true
+		}
+		over--
+		return over >= 0
+	})
+}
+
+func only(all []client.Drift, keep func(client.Drift) bool) []client.Drift {
+	var out []client.Drift
+	for _, d := range all {
+		if keep(d) {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 func (c *Console) drifts() (Drifts, error) {

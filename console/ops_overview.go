@@ -79,7 +79,7 @@ func (c *Console) checkOutline() error {
 }
 
 func (c *Console) registerEvents() {
-	op := get("/events", "list-events", "overview", "Live changes as server-sent events: summary, device, rollout, incident, decision")
+	op := get("/events", "list-events", "overview", "Live changes as server-sent events: summary, device, router, drift, basket, rollout, incident, decision")
 	schema := c.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[client.Event](), true, "Event")
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "A stream that ends when the session does; data is the object named by event. Comments are heartbeats.",

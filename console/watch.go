@@ -53,6 +53,8 @@ func (c *Console) lookLocked(ctx context.Context) error {
 		func() error {
 			return tell(c, "device", devices, func(d client.Device) string { return string(d.ID) })
 		},
+		func() error { return c.tellRouters(ctx) },
+		func() error { return c.tellDrifts(ctx) },
 		func() error { return tell(c, "rollout", rollouts, func(r client.Rollout) string { return r.ID }) },
 		func() error { return tell(c, "incident", incidents, func(i client.Incident) string { return i.ID }) },
 		func() error { return c.tellDecisions(ctx) },
@@ -90,6 +92,40 @@ func tell[T any](c *Console, kind string, all []T, id func(T) string) error {
 	}
 	w.objects[kind] = now
 	return nil
+}
+
+func (c *Console) tellRouters(ctx context.Context) error {
+	r, ok := c.deps.Devices.(Routers)
+	if !ok {
+		return nil
+	}
+	all, err := r.Routers(ctx)
+	if err != nil {
+		return err
+	}
+	return tell(c, "router", all, func(r client.Router) string { return string(r.ID) })
+}
+
+// driftsOver bounds how many drifts that are over one look compares.
+const driftsOver = 200
+
+func (c *Console) tellDrifts(ctx context.Context) error {
+	if c.deps.Drifts == nil {
+		return nil
+	}
+	all, err := c.deps.Drifts.Drifts(ctx)
+	if err != nil {
+		return err
+	}
+	return tell(c, "drift", newest(all, driftsOver, c.watch.objects["drift"]), func(d client.Drift) string { return d.ID })
+}
+
+// tellBasket publishes that a basket was changed, which happens here only: a
+// look would have to read every edit that was ever made.
+func (c *Console) tellBasket(ctx context.Context, b client.BasketView) {
+	if err := c.hub.publish("basket", client.BasketNews{ID: b.ID, State: b.State, Version: b.Version}); err != nil {
+		c.deps.Log.WarnContext(ctx, "live events are late", "err", err)
+	}
 }
 
 func (c *Console) tellSummary(s client.Summary) error {

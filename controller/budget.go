@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -96,11 +97,17 @@ type turns struct {
 	most map[string]int
 	used map[string]int
 	held map[inventory.DeviceID][]string // what each turn took
-	gave chan struct{}                   // closed and replaced when a turn ends
+	line []*waiter                       // who wants a turn, the first first
+}
+
+// waiter stands in line for a turn.
+type waiter struct {
+	id  inventory.DeviceID
+	has chan struct{} // closed with the turn taken
 }
 
 func newTurns(parallel int) *turns {
-	return &turns{free: parallel, used: map[string]int{}, held: map[inventory.DeviceID][]string{}, gave: make(chan struct{})}
+	return &turns{free: parallel, used: map[string]int{}, held: map[inventory.DeviceID][]string{}}
 }
 
 // limit sets what devices share from now on; turns that were taken stand.
@@ -108,21 +115,25 @@ func (t *turns) limit(of map[inventory.DeviceID][]string, most map[string]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.of, t.most = of, most
-	t.wake()
+	t.next()
 }
 
-// try takes a turn for id if there is one; else it returns a channel that is
-// closed when it is worth to try again.
-func (t *turns) try(id inventory.DeviceID) (again <-chan struct{}) {
+// try takes a turn for id if there is one.
+func (t *turns) try(id inventory.DeviceID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fates := t.of[id]
+	return t.fits(id)
+}
+
+// fits is try with t.mu held.
+func (t *turns) fits(id inventory.DeviceID) bool {
 	if t.free <= 0 {
-		return t.gave
+		return false
 	}
+	fates := t.of[id]
 	for _, f := range fates {
 		if most, bound := t.most[f]; bound && t.used[f] >= most {
-			return t.gave
+			return false
 		}
 	}
 	t.free--
@@ -130,28 +141,43 @@ func (t *turns) try(id inventory.DeviceID) (again <-chan struct{}) {
 		t.used[f]++
 	}
 	t.held[id] = fates
-	return nil
+	return true
 }
 
 // take waits for a turn.
 func (t *turns) take(ctx context.Context, id inventory.DeviceID) error {
-	for {
-		again := t.try(id)
-		if again == nil {
-			return nil
-		}
-		select {
-		case <-again:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	t.mu.Lock()
+	if t.fits(id) {
+		t.mu.Unlock()
+		return nil
 	}
+	w := &waiter{id, make(chan struct{})}
+	t.line = append(t.line, w)
+	t.mu.Unlock()
+	select {
+	case <-w.has:
+		return nil
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.Index(t.line, w); i >= 0 {
+		t.line = slices.Delete(t.line, i, i+1)
+	} else {
+		t.back(id) // it came at the last moment
+	}
+	return context.Cause(ctx)
 }
 
 // give ends the turn of id.
 func (t *turns) give(id inventory.DeviceID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.back(id)
+}
+
+// back is give with t.mu held.
+func (t *turns) back(id inventory.DeviceID) {
 	t.free++
 	for _, f := range t.held[id] {
 		if t.used[f]--; t.used[f] == 0 {
@@ -159,11 +185,17 @@ func (t *turns) give(id inventory.DeviceID) {
 		}
 	}
 	delete(t.held, id)
-	t.wake()
+	t.next()
 }
 
-// wake lets all who wait try again; t.mu is held.
-func (t *turns) wake() {
-	close(t.gave)
-	t.gave = make(chan struct{})
+// next gives what is free to those in line who may have it, and wakes nobody
+// else: thousands wait in a large wave. t.mu is held.
+func (t *turns) next() {
+	t.line = slices.DeleteFunc(t.line, func(w *waiter) bool {
+		if !t.fits(w.id) {
+			return false
+		}
+		close(w.has)
+		return true
+	})
 }

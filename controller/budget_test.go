@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,7 +83,7 @@ func TestTurnsKeepTheirBounds(t *testing.T) {
 			for _, f := range of[id] {
 				fits = fits && used[f] < most[f]
 			}
-			if got := turns.try(id) == nil; got != fits {
+			if got := turns.try(id); got != fits {
 				t.Fatalf("try(%s) = %v with %v out of %d and %v of %v", id, got, out, parallel, used, most)
 			}
 			if fits {
@@ -98,6 +100,51 @@ func TestTurnsKeepTheirBounds(t *testing.T) {
 			t.Fatalf("left over: %d free, %v used, %v held", turns.free, turns.used, turns.held)
 		}
 	})
+}
+
+// Whoever waits gets a turn, or none that is left behind when it gives up.
+func TestTurnsAreHandedOn(t *testing.T) {
+	const many, parallel, district = 400, 8, 3
+	turns := newTurns(parallel)
+	of := map[inventory.DeviceID][]string{}
+	for i := range many {
+		of[inventory.DeviceID(fmt.Sprint("d-", i))] = []string{fmt.Sprint("district ", i%4)}
+	}
+	turns.limit(of, map[string]int{"district 0": district, "district 1": district, "district 2": district, "district 3": district})
+	var mu sync.Mutex
+	out, had := map[string]int{}, 0
+	var wg sync.WaitGroup
+	for id, fates := range of {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			if rand.IntN(4) == 0 {
+				time.AfterFunc(time.Duration(rand.IntN(20))*time.Millisecond, cancel)
+			} else {
+				defer cancel()
+			}
+			if err := turns.take(ctx, id); err != nil {
+				return
+			}
+			mu.Lock()
+			out[""]++
+			out[fates[0]]++
+			had++
+			if out[""] > parallel || out[fates[0]] > district {
+				t.Errorf("%d turns of %d, %d of %d in %s", out[""], parallel, out[fates[0]], district, fates[0])
+			}
+			mu.Unlock()
+			time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
+			mu.Lock()
+			out[""]--
+			out[fates[0]]--
+			mu.Unlock()
+			turns.give(id)
+		})
+	}
+	wg.Wait()
+	if turns.free != parallel || len(turns.used)+len(turns.held)+len(turns.line) != 0 || had < many/2 {
+		t.Errorf("%d had a turn; left over: %d free, %v used, %v held, %d in line", had, turns.free, turns.used, turns.held, len(turns.line))
+	}
 }
 
 func TestATurnIsWaitedFor(t *testing.T) {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,8 +52,30 @@ func (c *Controller) plan(ctx context.Context, n intent.Number) (Plan, error) {
 	c.mu.Unlock()
 	p := MakePlan(from, to)
 	p.Base = base
+	if base != 0 {
+		of, err := c.compile(ctx, base, false)
+		if err != nil {
+			return Plan{}, fmt.Errorf("plan: %w", err)
+		}
+		p.because(c.runs(of), to)
+	}
+	c.tellLimits(ctx, &p, to)
 	p.Drifts = c.overwrites(p, to)
 	return p, nil
+}
+
+// runs gives the revision that a device is to run now, where it is compiled, and
+// base where it is not.
+func (c *Controller) runs(base *Compiled) func(inventory.DeviceID) *Compiled {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := make(map[inventory.DeviceID]*Compiled, len(c.devices))
+	for id, d := range c.devices {
+		if to := c.compiled[d.status.Target.Revision]; to != nil {
+			of[id] = to
+		}
+	}
+	return func(id inventory.DeviceID) *Compiled { return cmp.Or(of[id], base) }
 }
 
 // between fills in what is true of the states between the waves of p: sites that
@@ -154,8 +177,7 @@ func (c *Controller) mayStart(n intent.Number) error {
 
 // begin plans and stores a new rollout; c.commands is held.
 func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns, urgent string) (Rollout, error) {
-	to, err := c.compile(ctx, n, true)
-	if err != nil {
+	if _, err := c.compile(ctx, n, true); err != nil {
 		return Rollout{}, err
 	}
 	plan, err := c.plan(ctx, n)
@@ -186,7 +208,7 @@ func (c *Controller) begin(ctx context.Context, n intent.Number, by, returns, ur
 	if err := c.commit(ctx, r); err != nil {
 		return Rollout{}, err
 	}
-	c.turns.limit(c.cfg.Budget.fates(to.Content))
+	c.budget()
 	c.stateReached(ctx, r)
 	signal(c.kick)
 	return r, nil
@@ -314,8 +336,15 @@ func (c *Controller) stateReached(ctx context.Context, r Rollout) {
 	c.deps.Log.InfoContext(ctx, "rollout", "rollout", r.ID, "rev", r.Revision, "state", r.State, "done", done, "total", total, "reason", r.Reason)
 	switch r.State {
 	case RolloutHalted, RolloutReturning:
-		c.deps.Audit(ctx, "rollout.halted", r.ID, r.Reason)
+		c.audit(ctx, "rollout.halted", r.ID, r.Reason)
 	case RolloutPaused:
-		c.deps.Audit(ctx, "rollout.paused", r.ID, r.Reason)
+		c.audit(ctx, "rollout.paused", r.ID, r.Reason)
+	}
+}
+
+// audit records what the controller did; that it cannot is said.
+func (c *Controller) audit(ctx context.Context, what, object, reason string) {
+	if err := c.deps.Audit(ctx, what, object, reason); err != nil {
+		c.deps.Log.ErrorContext(ctx, "audit entry not kept", "step", what, "object", object, "err", err)
 	}
 }

@@ -44,6 +44,10 @@ func (c *Controller) conduct(ctx context.Context) {
 func (c *Controller) advance(ctx context.Context) error {
 	c.commands.Lock()
 	defer c.commands.Unlock()
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	c.tellOwed(ctx)
 	if err := c.returning(ctx); err != nil {
 		return err
 	}
@@ -132,7 +136,10 @@ func (c *Controller) commit(ctx context.Context, r Rollout) error {
 	assign := c.assignments(r)
 	c.mu.Unlock()
 	if err := c.deps.Store.SaveRollout(ctx, r, assign); err != nil {
-		return fmt.Errorf("store rollout %s: %w", r.ID, err)
+		if !c.kept(ctx, r) {
+			return fmt.Errorf("store rollout %s: %w", r.ID, err)
+		}
+		c.deps.Log.WarnContext(ctx, "the store reported an error and kept the rollout all the same", "rollout", r.ID, "rev", r.Revision, "err", err)
 	}
 	c.mu.Lock()
 	c.put(r)

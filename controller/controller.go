@@ -47,8 +47,9 @@ type Deps struct {
 	Archive Archive
 	// Audit records what the controller did by itself; what is "drift",
 	// "drift." with its state, "rollout.halted", "rollout.returned", "rollout.overdue", "rollout.paused" or
-	// "proof.waiver-ended".
-	Audit func(ctx context.Context, what, object, reason string)
+	// "proof.waiver-ended". A line about a drift that it says it could not keep is
+	// given to it again.
+	Audit func(ctx context.Context, what, object, reason string) error
 	// Reached is told how far a device has come with what is assigned to it, at
 	// every pass that pushes or finds it in force; step is [StepPush] or
 	// [StepConfirm], err why it got no further. It must be quick.
@@ -63,7 +64,7 @@ type Deps struct {
 type Config struct {
 	Pass    time.Duration `yaml:"pass" json:"pass"`       // for one pass over one device; default 30 s
 	Revert  time.Duration `yaml:"revert" json:"revert"`   // rollback timer on the device; default 45 s, must exceed Pass
-	Resync  time.Duration `yaml:"resync" json:"resync"`   // look for drift this often; default 10 min
+	Resync  time.Duration `yaml:"resync" json:"resync"`   // look for drift at least so often; default 10 min
 	Look    time.Duration `yaml:"look" json:"look"`       // the same at routers, which do not tell of a change; default 8 s
 	Poll    time.Duration `yaml:"poll" json:"poll"`       // between two looks while verifying; default 250 ms
 	Settle  time.Duration `yaml:"settle" json:"settle"`   // after it a circuit that is dead altogether is not asked for; default 10 s
@@ -150,6 +151,9 @@ type Controller struct {
 
 	commands sync.Mutex // one rollout command or step at a time; taken first
 	loaded   bool       // guarded by commands
+	// unsure is until when the rollouts are read again before each step, as the
+	// store may hold one that it reported an error of; guarded by commands.
+	unsure time.Time
 	// waiverTold is the revision whose waiver's end was reported; guarded by commands.
 	waiverTold intent.Number
 }
@@ -165,7 +169,7 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 		return nil, errors.New("controller: a required dependency is missing")
 	}
 	if deps.Audit == nil {
-		deps.Audit = func(context.Context, string, string, string) {}
+		deps.Audit = func(context.Context, string, string, string) error { return nil }
 	}
 	if deps.Prover == nil {
 		deps.Prover = &proof.Prover{}
@@ -173,12 +177,14 @@ func New(deps Deps, cfg Config) (*Controller, error) {
 	if deps.Reached == nil {
 		deps.Reached = func(context.Context, inventory.DeviceID, string, error) {}
 	}
-	return &Controller{
+	c := &Controller{
 		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
 		kick: make(chan struct{}, 1), keyed: make(chan struct{}, 1), turns: newTurns(cfg.Parallel),
 		devices: map[inventory.DeviceID]*device{}, compiled: map[intent.Number]*Compiled{}, prover: deps.Prover,
 		subs: map[int]func(Event){}, drifts: map[inventory.DeviceID]*Drift{},
-	}, nil
+	}
+	c.metrics.readbacks(deps.Reg, c.oldestReadback)
+	return c, nil
 }
 
 // Load reads rows and rollouts and compiles what is assigned, once. Run, Plan
@@ -192,49 +198,27 @@ func (c *Controller) Load(ctx context.Context) error {
 // load is Load with c.commands held.
 func (c *Controller) load(ctx context.Context) error {
 	if c.loaded {
-		return nil
-	}
-	rows, err := c.deps.Store.Statuses(ctx)
-	if err != nil {
-		return fmt.Errorf("load device rows: %w", err)
+		return c.recall(ctx)
 	}
 	if err := c.loadDrifts(ctx); err != nil {
 		return err
 	}
-	rollouts, err := c.deps.Store.Rollouts(ctx)
+	rows, rollouts, err := c.stored(ctx)
 	if err != nil {
-		return fmt.Errorf("load rollouts: %w", err)
-	}
-	for _, r := range rollouts {
-		if !r.Open() {
-			continue
-		}
-		if _, err := c.compile(ctx, r.Revision, true); err != nil {
-			return fmt.Errorf("load the open rollout: %w", err)
-		}
-	}
-	for _, s := range rows {
-		for _, n := range s.Target.revisions() {
-			if _, err := c.compile(ctx, n, true); err != nil {
-				return fmt.Errorf("load what is in force: %w", err)
-			}
-		}
+		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, s := range rows {
 		d := c.ensure(s.Device)
 		d.status = s
-		c.assign(d, s.Target)
-		if d.status.Want != s.Want { // another version of this program compiled it
-			c.deps.Log.ErrorContext(ctx, "revision compiles differently now; the device is left as it is until a new revision is rolled out", "device", s.Device, "rev", s.Target.Revision)
-			d.status.Want, d.want = s.Want, nil
-		}
+		c.take(ctx, d, s)
 	}
 	c.rollouts = nil
 	for _, r := range rollouts {
 		c.rollouts = append(c.rollouts, &r)
 	}
+	c.mu.Unlock()
+	c.budget()
 	c.loaded = true
 	return nil
 }
@@ -325,7 +309,7 @@ func (c *Controller) Wake(id inventory.DeviceID) {
 	c.mu.Lock()
 	d := c.devices[id]
 	if d != nil {
-		d.fresh = true
+		d.fresh, d.upAt = true, time.Now()
 	}
 	c.mu.Unlock()
 	if d != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,8 @@ type device struct {
 	want   *Want         // under status.Target; nil: nothing is wanted
 	failed string        // why what is assigned cannot be brought out; empty: it can
 	looked bool          // a pass has run in this process
+	upAt   time.Time     // when its session came up
+	readAt time.Time     // when it was last found to run what it should
 	lost   int           // pushes of what is assigned that ended without our hearing how
 	missed edge.CommitID // the last one of them
 
@@ -39,6 +42,10 @@ type device struct {
 	setAt    time.Time
 	refused  uint64    // epoch that the device refused
 	mendedAt time.Time // of the newest report of the device's own repairs
+
+	doubt *Drift // the store reported an error of it and may hold it
+
+	record sync.Mutex // one write of its drift at a time; taken before Controller.mu, and guards nothing else
 }
 
 // Event is one change for live views; exactly one field is set.
@@ -113,6 +120,11 @@ func (c *Controller) Want(id inventory.DeviceID) (edge.Config, error) {
 // observe changes what is observed of d, durably, and tells the subscribers.
 // Entries get their id, time, device and rollout here.
 func (c *Controller) observe(ctx context.Context, d *device, change func(*Status), entries ...Entry) error {
+	return c.observeBy(ctx, d, c.deps.Store.Save, change, entries...)
+}
+
+// observeBy is observe with what writes the row.
+func (c *Controller) observeBy(ctx context.Context, d *device, save func(context.Context, Status, ...Entry) error, change func(*Status), entries ...Entry) error {
 	c.mu.Lock()
 	s := d.status
 	rollout := c.rolloutOf(s.Target.Revision)
@@ -129,10 +141,10 @@ func (c *Controller) observe(ctx context.Context, d *device, change func(*Status
 			}
 			entries[i].ID, entries[i].At, entries[i].Device, entries[i].Rollout = id.String(), now, d.id, rollout
 		}
-		if err := c.deps.Store.Save(ctx, s, entries...); err != nil {
+		if err := save(ctx, s, entries...); err != nil {
 			return fmt.Errorf("write the row of %s: %w", d.id, err)
 		}
-	} else if s.Online == before.Online && s.Epoch == before.Epoch {
+	} else if s.Online == before.Online && s.Epoch == before.Epoch && slices.Equal(s.Limits, before.Limits) {
 		return nil
 	}
 	c.mu.Lock()

@@ -45,6 +45,8 @@ type Drift struct {
 	Decided  time.Time     `json:",omitzero"`
 	Until    time.Time     `json:",omitzero"` // of a waiver
 	Adopts   intent.Number `json:",omitempty"`
+	// Untold: the audit log's line about this state may be missing still.
+	Untold bool `json:",omitempty"`
 }
 
 // Active says whether the drift still decides what happens to the device.
@@ -101,8 +103,9 @@ func (d Drift) first() string {
 
 // Drifts keeps what was found changed. Every method is durable on return.
 type Drifts interface {
-	// SaveDrift writes d, new or changed.
-	SaveDrift(ctx context.Context, d Drift) error
+	// SaveDrift writes d, new or changed, and with it, in one step, what is
+	// observed of its device, as [Store.Save] does; a nil row: d alone.
+	SaveDrift(ctx context.Context, d Drift, row *Status, entries ...Entry) error
 	// Drifts returns all, oldest first.
 	Drifts(ctx context.Context) ([]Drift, error)
 }

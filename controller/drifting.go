@@ -7,46 +7,34 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/inventory/intent"
 )
 
-// loadDrifts reads what was found changed; c.commands is held.
-func (c *Controller) loadDrifts(ctx context.Context) error {
-	if c.deps.Drifts == nil {
-		return nil
-	}
-	all, err := c.deps.Drifts.Drifts(ctx)
-	if err != nil {
-		return fmt.Errorf("load drifts: %w", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, d := range all {
-		c.drifts[d.Device] = &d
-	}
-	return nil
-}
-
 // adrift compares what a device runs with what it had confirmed, records what
 // came of it, and says in an [ErrHeld] when it is to be left as it is. pending
 // changes of our own are no drift.
 func (c *Controller) adrift(ctx context.Context, d *device, dev Driver, want *Want, st Status, have edge.Signed) error {
+	if err := c.settle(ctx, d); err != nil {
+		return err
+	}
 	c.mu.Lock()
-	old := c.drifts[d.id]
+	old, doubt := c.drifts[d.id], d.doubt
 	c.mu.Unlock()
 	if old != nil && !old.Active() {
 		old = nil
+	}
+	isNew := old == nil
+	if isNew && doubt != nil && doubt.Active() { // on record, or never: one and the same from now on
+		old = doubt
 	}
 	// Changed before a newer revision came, and seen only now that it is to be
 	// pushed. A push of ours that is in doubt is no such change, and neither is a
 	// device that lost everything.
 	strayed := st.Hash != "" && st.Commit == "" && have.Revision != 0 && have.Hash != st.Hash
 	next, stored := old.next(want.Hash, have.Hash, st.Hash == want.Hash || strayed, editable(dev), old != nil && c.writesOver(st.Target.Revision, old.ID), time.Now().UTC())
-	if !stored {
+	if again := isNew && old != nil; !stored && !again {
 		return next.Held()
 	}
 	if old == nil || old.Have != next.Have {
@@ -56,18 +44,17 @@ func (c *Controller) adrift(ctx context.Context, d *device, dev Driver, want *Wa
 			next.Who = w.LastEditor(ctx)
 		}
 	}
-	isNew := next.ID == ""
-	if err := c.saveDrift(ctx, &next); err != nil {
-		return err
-	}
 	if isNew {
-		c.metrics.drift.Inc()
-		reason := next.first()
-		err := c.observe(ctx, d, func(s *Status) { s.Drifts++; s.Hash = have.Hash; s.Online = true },
-			Entry{Revision: st.Target.Revision, Hash: have.Hash, Step: StepDrift, Error: reason})
+		err := c.found(ctx, d, &next, func(s *Status) { s.Drifts++; s.Hash = have.Hash; s.Online = true },
+			Entry{Revision: st.Target.Revision, Hash: have.Hash, Step: StepDrift, Error: next.first()})
 		if err != nil {
 			return err
 		}
+	} else if err := c.saveDrift(ctx, &next); err != nil {
+		return err
+	}
+	if err := c.settle(ctx, d); err != nil { // its line first, then what is done about it
+		return err
 	}
 	return next.Held()
 }
@@ -89,58 +76,25 @@ func (c *Controller) writesOver(n intent.Number, drift string) bool {
 func (c *Controller) restored(ctx context.Context, d *device, want string) error {
 	c.mu.Lock()
 	old := c.drifts[d.id]
+	isNew := d.doubt != nil && d.doubt.Active()
+	if isNew {
+		old = d.doubt
+	}
 	c.mu.Unlock()
 	if old == nil || !old.Active() {
 		return nil
 	}
 	next, stored := old.next(want, want, true, false, false, time.Now().UTC())
-	if !stored {
+	switch {
+	case !stored:
 		return nil
+	case isNew:
+		return c.found(ctx, d, &next, func(s *Status) { s.Drifts++ }, Entry{Revision: next.Revision, Hash: next.Have, Step: StepDrift, Error: next.first()})
 	}
 	return c.saveDrift(ctx, &next)
 }
 
-// saveDrift writes d, gives it an id where it has none, and audits its state.
-func (c *Controller) saveDrift(ctx context.Context, d *Drift) error {
-	if d.ID == "" {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return fmt.Errorf("make a drift id: %w", err)
-		}
-		d.ID = id.String()
-	}
-	if c.deps.Drifts != nil {
-		if err := c.deps.Drifts.SaveDrift(ctx, *d); err != nil {
-			return fmt.Errorf("store drift %s of %s: %w", d.ID, d.Device, err)
-		}
-	}
-	kept := *d
-	c.mu.Lock()
-	c.drifts[d.Device] = &kept
-	open := 0
-	for _, x := range c.drifts {
-		if x.State == DriftOpen {
-			open++
-		}
-	}
-	c.mu.Unlock()
-	c.metrics.driftOpen.Set(float64(open))
-	what := "drift"
-	if d.State != DriftOpen {
-		what = "drift." + string(d.State)
-	}
-	text := d.first()
-	if d.Who != "" {
-		text += "; by " + d.Who
-	}
-	if d.Reason != "" {
-		text += "; " + d.Reason
-	}
-	c.deps.Audit(ctx, what, string(d.Device), text)
-	return nil
-}
-
-// Mended records differences that a device found on itself beside its document
+// mended records differences that a device found on itself beside its document
 // and put back; at is the device's time. The same report again is no news.
 func (c *Controller) mended(ctx context.Context, d *device, st Status, reports []edge.Mend) error {
 	for _, m := range reports {
@@ -157,16 +111,18 @@ func (c *Controller) mended(ctx context.Context, d *device, st Status, reports [
 			Device: d.id, Found: m.At.UTC(), Revision: st.Revision, Want: st.Hash, Have: st.Hash, Changes: m.What, Who: m.Who,
 			How: "noticed on the device", State: DriftReturned, By: string(d.id), Reason: "the device keeps what was signed", Decided: m.At.UTC(),
 		}
-		c.metrics.drift.Inc()
-		if err := c.saveDrift(ctx, &drift); err != nil {
+		c.mu.Lock()
+		if d.doubt != nil && d.doubt.Found.Equal(drift.Found) {
+			drift.ID = d.doubt.ID
+		}
+		c.mu.Unlock()
+		err := c.found(ctx, d, &drift, func(s *Status) { s.Drifts++ }, Entry{Revision: st.Revision, Hash: st.Hash, Step: StepDrift, Error: drift.first()})
+		if err != nil {
 			return err
 		}
 		c.mu.Lock()
 		d.mendedAt = m.At
 		c.mu.Unlock()
-		if err := c.observe(ctx, d, func(s *Status) { s.Drifts++ }, Entry{Revision: st.Revision, Hash: st.Hash, Step: StepDrift, Error: drift.first()}); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -146,6 +146,6 @@ func (c *Controller) waiverEnded(ctx context.Context) error {
 	}
 	c.waiverTold = n
 	c.metrics.ended.Inc()
-	c.deps.Audit(ctx, "proof.waiver-ended", fmt.Sprintf("revision/%d", n), fmt.Sprintf("the waiver by %s ended at %s and the revision is still in force: %s", last.By, last.Until.UTC().Format(time.RFC3339), last.Finding))
+	c.audit(ctx, "proof.waiver-ended", fmt.Sprintf("revision/%d", n), fmt.Sprintf("the waiver by %s ended at %s and the revision is still in force: %s", last.By, last.Until.UTC().Format(time.RFC3339), last.Finding))
 	return nil
 }

@@ -29,7 +29,8 @@ type index struct {
 	overlay  []netip.Prefix                      // everything that may be reached through a tunnel
 	sitePool []netip.Prefix                      // the site pools alone
 	zones    map[inventory.SegmentKind][]netip.Prefix
-	beyond   []netip.Prefix // applications without a site and outside the pools: behind the uplinks
+	sources  map[inventory.PermitID][]netip.Prefix // of all sites, for the hubs, which share them: of thousands of sites each list is long
+	beyond   []netip.Prefix                        // applications without a site and outside the pools: behind the uplinks
 	classes  []edge.Class
 	dns, ntp map[inventory.SegmentKind][]netip.Addr // servers that a segment may ask
 	critical []netip.AddrPort                       // services that tell whether a site can work
@@ -240,6 +241,15 @@ func (ix *index) placeZones() []error {
 	}
 	for kind, ps := range ix.zones {
 		ix.zones[kind] = sortPrefixes(ps)
+	}
+	ix.sources = make(map[inventory.PermitID][]netip.Prefix, len(ix.inv.Permits))
+	for i := range ix.inv.Permits {
+		p := &ix.inv.Permits[i]
+		var all []netip.Prefix
+		for _, k := range p.From {
+			all = append(all, ix.zones[k]...)
+		}
+		ix.sources[p.ID] = sortPrefixes(all)
 	}
 	return errs
 }

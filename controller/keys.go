@@ -72,12 +72,11 @@ func (c *Controller) spreadKeys() {
 		}
 	}
 	for id, d := range c.devices {
-		due := hubs
+		due := hubs // one for all edges: it is never written to
 		if d.role == inventory.RoleHub {
-			due = c.keys
+			due = maps.Clone(c.keys)
+			delete(due, id)
 		}
-		due = maps.Clone(due)
-		delete(due, id)
 		if d.due != nil && maps.Equal(due, d.due) {
 			continue
 		}

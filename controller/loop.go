@@ -64,6 +64,9 @@ func (c *Controller) concluded(ctx context.Context, d *device, want *Want, out, 
 	})
 	c.mu.Lock()
 	d.looked = true
+	if out == "same" || out == "changed" {
+		d.readAt = time.Now()
+	}
 	if out == "terminal" && d.failed == "" && d.want == want {
 		d.failed = text
 	}
@@ -78,30 +81,54 @@ func (c *Controller) outcome(res Result, err error, fails *int) (string, time.Du
 	switch {
 	case errors.Is(err, ErrHeld):
 		*fails = 0
-		return "held", c.cfg.Resync // until the rollout moves and wakes us
+		return "held", c.resync() // until the rollout moves and wakes us
 	case errors.Is(err, edge.ErrRejected), errors.Is(err, inventory.ErrInvalid):
 		*fails = 0
-		return "terminal", c.cfg.Resync // until the intent changes and wakes us
+		return "terminal", c.resync() // until the intent changes and wakes us
 	case errors.Is(err, edge.ErrUnreachable) && errors.As(err, &step) && step.Step == "dial":
 		*fails = 0
-		return "offline", c.cfg.Resync // until its session comes up and wakes us
+		return "offline", c.resync() // until its session comes up and wakes us
 	case err != nil:
 		*fails++
-		return "retry", backoff(*fails, c.cfg.Resync)
+		return "retry", backoff(*fails, c.resync())
 	}
 	*fails = 0
 	switch {
 	case res.Idle:
-		return "idle", c.cfg.Resync
+		return "idle", c.resync()
 	case res.Changed:
-		return "changed", c.cfg.Resync
+		return "changed", c.resync()
 	}
-	return "same", c.cfg.Resync
+	return "same", c.resync()
 }
+
+// resync is when a device is looked at again although nothing happened: no later
+// than configured, and up to a fifth earlier, so that ten thousand devices that
+// came back together are not read back together for ever.
+func (c *Controller) resync() time.Duration { return c.cfg.Resync - rand.N(c.cfg.Resync/5+1) }
 
 // backoff grows 1 s, 2 s, 4 s … up to most, spread by ±50 % so that a thousand
 // devices behind one dead hub do not come back in step.
 func backoff(n int, most time.Duration) time.Duration {
 	d := min(time.Second<<min(n-1, 20), most)
 	return d/2 + rand.N(d)
+}
+
+// oldestReadback is how long ago the device that was read back longest ago was,
+// of those that have a session and something to run; 0: there are none.
+func (c *Controller) oldestReadback() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, most := time.Now(), time.Duration(0)
+	for _, d := range c.devices {
+		if !d.declared || !d.status.Online || d.want == nil {
+			continue
+		}
+		since := d.readAt
+		if d.upAt.After(since) {
+			since = d.upAt
+		}
+		most = max(most, now.Sub(since))
+	}
+	return most
 }

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -10,21 +12,27 @@ import (
 )
 
 // SaveDrift implements [Drifts].
-func (s *process) SaveDrift(_ context.Context, d Drift) error {
+func (s *process) SaveDrift(_ context.Context, d Drift, row *Status, entries ...Entry) error {
 	if err := s.p.room(); err != nil {
 		return err
 	}
-	return s.life.write(func() { // world.mu is held
+	return errors.Join(s.life.write(func() { // world.mu is held
+		if row != nil {
+			s.observed(*row, entries)
+		}
 		if i := slices.IndexFunc(s.p.drifts, func(o Drift) bool { return o.ID == d.ID }); i >= 0 {
 			s.p.drifts[i] = d
 			return
 		}
 		s.p.drifts = append(s.p.drifts, d)
-	})
+	}), s.p.answered())
 }
 
 // Drifts implements [Drifts].
 func (s *process) Drifts(context.Context) ([]Drift, error) {
+	if err := s.p.sight(); err != nil {
+		return nil, err
+	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	return slices.Clone(s.p.drifts), nil
@@ -69,12 +77,32 @@ func (p *plant) decide(n int) {
 	}
 }
 
-// noted says whether what a device was changed to is on record: the line in the
-// audit may be lost with the process, the record of the drift is not.
-func (p *plant) noted(id inventory.DeviceID, hash string) bool {
+// onRecord says what is wrong with the records of what was changed on a device:
+// each is in its row's count and in the journal, and has its line in the audit log.
+func (p *plant) onRecord(id inventory.DeviceID) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.drifts, func(d Drift) bool { return d.Device == id && d.Have == hash })
+	p.watch.Lock()
+	defer p.watch.Unlock()
+	records, entries := 0, 0
+	for _, d := range p.drifts {
+		if d.Device != id {
+			continue
+		}
+		records++
+		if d.Untold || !p.lines[d.ID+" "+string(d.State)] {
+			return fmt.Errorf("drift %s of %s is %s, and the audit log does not say so: %+v", d.ID, id, d.State, d)
+		}
+	}
+	for _, e := range p.journal {
+		if e.Device == id && e.Step == StepDrift {
+			entries++
+		}
+	}
+	if n := p.rows[id].Drifts; n != records || entries < records {
+		return fmt.Errorf("%s has %d drifts on record, %d in its row and %d in the journal", id, records, n, entries)
+	}
+	return nil
 }
 
 // may says whether what a device was changed to may be written over now: where

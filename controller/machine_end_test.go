@@ -119,8 +119,11 @@ func (p *plant) kept(id inventory.DeviceID) error {
 	_, silent := p.edited[id]
 	foreign := got.Device != "" && !p.pushed[id][got.Hash]
 	p.watch.Unlock()
-	if foreign && (!silent || p.noted(id, got.Hash)) {
-		return nil // it is on record: a person decides
+	if err := p.onRecord(id); err != nil {
+		return err
+	}
+	if foreign && !silent {
+		return nil // it is told: a person decides
 	}
 	if got.Revision != 0 && !foreign {
 		if err := got.Verify(map[string]crypto.PublicKey{"k": signer().Public()}); err != nil {

@@ -128,7 +128,7 @@ func (p *plant) play(scratch, resumes bool, acts []act) error {
 	}
 	p.say("all is well now")
 	p.watch.Lock()
-	p.full, p.murky, p.callsLeft = time.Time{}, time.Time{}, 0
+	p.full, p.murky, p.blind, p.callsLeft = time.Time{}, time.Time{}, false, 0
 	p.watch.Unlock()
 	p.mu.Lock()
 	p.killAt = 0
@@ -205,7 +205,7 @@ func (p *plant) do(a act) error {
 		p.watch.Unlock()
 	case "murky":
 		p.watch.Lock()
-		p.murky = time.Now().Add(time.Duration(a.N+1) * time.Second)
+		p.murky, p.blind = time.Now().Add(time.Duration(a.N+1)*time.Second), a.N%3 == 0
 		p.watch.Unlock()
 	case "full":
 		p.watch.Lock()

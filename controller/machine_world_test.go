@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -37,7 +36,9 @@ type plant struct {
 	drifts    []Drift                          // guarded by world.mu
 	stood     map[intent.Number]time.Time      // when a rollout of it last let devices be pushed to
 	full      time.Time                        // until then the disk is full
-	murky     time.Time                        // until then rows are written and nobody is told
+	murky     time.Time                        // until then what is written is kept and nobody is told
+	blind     bool                             // and cannot be looked up while that lasts
+	lines     map[string]bool                  // what the audit log says of drifts: id and state
 	callsLeft int                              // to a device before the process dies; 0: it does not
 	after     bool                             // it dies with that call carried out
 	calls     int
@@ -47,7 +48,7 @@ func newPlant(w *world) *plant {
 	p := &plant{
 		world: w, asked: map[intent.Number]bool{}, returns: map[intent.Number]intent.Number{},
 		pushed: map[inventory.DeviceID]map[string]bool{}, edited: map[inventory.DeviceID]time.Time{}, stood: map[intent.Number]time.Time{},
-		told: map[inventory.DeviceID]string{},
+		told: map[inventory.DeviceID]string{}, lines: map[string]bool{},
 	}
 	for id := range w.devices {
 		p.pushed[id] = map[string]bool{}
@@ -102,8 +103,8 @@ func (p *plant) boot() error {
 	go func() {
 		defer close(l.done)
 		switch err := c.Run(ctx); {
-		case errors.Is(err, context.Canceled):
-		case errors.Is(err, errFull): // as a supervisor sees it: it could not even begin
+		case errors.Is(err, context.Canceled), errors.Is(err, errDead):
+		case errors.Is(err, errFull), errors.Is(err, errMurky): // as a supervisor sees it: it could not even begin
 			l.dead.Store(true)
 		default:
 			p.wrong("Run() = %v", err)
@@ -144,59 +145,6 @@ func (p *plant) pass(d time.Duration) error {
 			return bad
 		}
 	}
-}
-
-var errFull = errors.New("no space left on device")
-
-// room says whether the disk takes a write now.
-func (p *plant) room() error {
-	p.watch.Lock()
-	defer p.watch.Unlock()
-	if time.Now().Before(p.full) {
-		return errFull
-	}
-	return nil
-}
-
-var errMurky = errors.New("the connection to the database was lost")
-
-// answered is what comes of the write of a row that was carried out.
-func (p *plant) answered() error {
-	p.watch.Lock()
-	defer p.watch.Unlock()
-	if time.Now().Before(p.murky) {
-		return errMurky
-	}
-	return nil
-}
-
-func (s *process) Save(ctx context.Context, st Status, entries ...Entry) error {
-	if err := s.p.room(); err != nil {
-		return err
-	}
-	return errors.Join(s.life.Save(ctx, st, entries...), s.p.answered())
-}
-
-// moves are the ways of a rollout.
-var moves = map[RolloutState][]RolloutState{
-	"":               {RolloutRunning},
-	RolloutRunning:   {RolloutRunning, RolloutPaused, RolloutDone, RolloutHalted, RolloutReturning, RolloutAborted},
-	RolloutPaused:    {RolloutRunning, RolloutAborted},
-	RolloutReturning: {RolloutHalted},
-	RolloutDone:      {RolloutDone}, // it may get overdue
-}
-
-func (s *process) SaveRollout(ctx context.Context, r Rollout, assign []Assignment) error {
-	if err := s.p.room(); err != nil {
-		return err
-	}
-	if s.dead.Load() {
-		return errDead
-	}
-	s.p.judge(r, assign)
-	err := s.life.SaveRollout(ctx, r, assign)
-	s.p.stands()
-	return err
 }
 
 // judge looks at what is about to be stored of a rollout.
@@ -277,16 +225,6 @@ func (s *process) back(_ context.Context, failed, to intent.Number, _ string) (n
 		}
 	})
 	return n, err
-}
-
-func (s *process) audit(_ context.Context, what, object, reason string) {
-	s.p.say("audit %s %s: %s", what, object, reason)
-	s.p.watch.Lock()
-	defer s.p.watch.Unlock()
-	if strings.HasPrefix(what, "drift") && !s.dead.Load() {
-		delete(s.p.edited, inventory.DeviceID(object))
-		s.p.told[inventory.DeviceID(object)] = what
-	}
 }
 
 func (s *process) dial(ctx context.Context, id inventory.DeviceID) (Driver, error) {
@@ -391,7 +329,7 @@ func (p *plant) put(id inventory.DeviceID, commit edge.CommitID, have edge.Confi
 	}
 	switch {
 	case !foreign || recent:
-	case silent && !p.noted(id, have.Hash()):
+	case silent:
 		p.wrong("%s was changed by hand at %s, and that is overwritten without a line", id, edited.UTC().Format("15:04:05"))
 	case !silent && !may:
 		p.wrong("%s was changed by hand, which waits for a person (%q), and is overwritten", id, told)

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -89,4 +91,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.rollouts.WithLabelValues(string(s))
 	}
 	return m
+}
+
+// readbacks shows how long ago the read-back longest ago was.
+func (m *metrics) readbacks(reg prometheus.Registerer, oldest func() time.Duration) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "controller_readback_oldest_seconds", Help: "Time since the connected device that was read back longest ago was found to run what it should, or connected.",
+	}, func() float64 { return oldest().Seconds() })
 }

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/edge"
@@ -77,15 +79,28 @@ func prove(p *proof.Prover, c *Compiled) (proof.Result, error) {
 }
 
 func proofBoxes(devices map[inventory.DeviceID]Want) []proof.Box {
-	boxes := make([]proof.Box, 0, len(devices))
-	for _, id := range slices.Sorted(maps.Keys(devices)) {
-		if devices[id].Config.Role == inventory.RoleRouter {
-			continue // the proof takes a router to announce what the hub may take from it
+	ids := make([]inventory.DeviceID, 0, len(devices))
+	for id, w := range devices {
+		if w.Config.Role != inventory.RoleRouter { // the proof takes it to announce what the hub may take from it
+			ids = append(ids, id)
 		}
-		b := proofBox(devices[id].Config)
-		b.Key = devices[id].Hash
-		boxes = append(boxes, b)
 	}
+	slices.Sort(ids)
+	boxes := make([]proof.Box, len(ids))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	const some = 256
+	for from := 0; from < len(ids); from += some {
+		g.Go(func() error {
+			for i := from; i < min(from+some, len(ids)); i++ {
+				w := devices[ids[i]]
+				boxes[i] = proofBox(w.Config)
+				boxes[i].Key = w.Hash
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // nothing fails
 	return boxes
 }
 

@@ -68,6 +68,9 @@ func TestIncrementalProofIsTheFullOne(t *testing.T) {
 		for n := range 3 {
 			if n > 0 {
 				alter(t, &inv)
+				if rapid.IntRange(0, 3).Draw(t, "forgets") == 0 {
+					warm.Forget()
+				}
 			}
 			c, err := CompileAll(revisionOf(intent.Number(n+1), inv))
 			if err != nil {

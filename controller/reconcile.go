@@ -59,6 +59,11 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 	}
 	want, st := c.assigned(d)
 	if want == nil {
+		if c.dialled(d) { // whether it is there, and what it can, shows only when it is asked
+			if _, err := c.look(ctx, d, dev); err != nil {
+				return stop(c.reading(d, err), err)
+			}
+		}
 		return Result{Idle: true}, c.observe(ctx, d, func(s *Status) { s.Online = true })
 	}
 	pending, err := dev.Pending(ctx)
@@ -67,7 +72,7 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 	}
 	have, err := dev.Running(ctx)
 	if err != nil {
-		return stop("read", err)
+		return stop(c.reading(d, err), err)
 	}
 	c.archive(ctx, d, dev, have, pending)
 	same := have.Hash == want.Hash && have.Device == d.id
@@ -100,12 +105,21 @@ func (c *Controller) pass(ctx context.Context, d *device, turn bool) (Result, er
 		return c.finish(ctx, d, dev, push{pending, st.Target.Revision, want, have.Config, nil}, "adopted")
 	}
 	if !turn {
-		if again := c.turns.try(d.id); again != nil {
+		if !c.turns.try(d.id) {
 			return stop("push", errTurn)
 		}
 		defer c.turns.give(d.id)
 	}
 	return c.push(ctx, d, dev, st, want, have)
+}
+
+// reading names the step at which a device was first asked: a router is dialled
+// by that, and offline when it does not answer.
+func (c *Controller) reading(d *device, err error) string {
+	if c.dialled(d) && errors.Is(err, edge.ErrUnreachable) {
+		return "dial"
+	}
+	return "read"
 }
 
 // push is one attempt to put a config in force.
@@ -114,19 +128,19 @@ type push struct {
 	rev    intent.Number
 	want   *Want
 	have   edge.Config     // in force before
-	before map[string]bool // tunnels and whether they were up before; nil: not known
+	before map[string]bool // tunnels and sessions, and whether they were up before; nil: not known
 }
 
 // push journals, applies, verifies and confirms.
 func (c *Controller) push(ctx context.Context, d *device, dev Driver, st Status, want *Want, have edge.Signed) (Result, error) {
 	stop := func(step string, err error) (Result, error) { return Result{}, &StepError{d.id, step, err} }
-	state, err := dev.State(ctx)
+	state, err := c.look(ctx, d, dev)
 	if err != nil {
 		return stop("read", err)
 	}
 	before := make(map[string]bool, len(state.Tunnels))
 	for _, t := range state.Tunnels {
-		before[t.Name] = carries(t)
+		before[t.Name] = worked(want.Config.Role, t)
 	}
 	signed, err := edge.SignConfig(want.Config, uint64(st.Target.Revision), c.deps.Signer, c.deps.KeyID)
 	if err != nil {
@@ -271,7 +285,7 @@ func (c *Controller) settled(ctx context.Context, d *device, dev Driver, st Stat
 		return Result{}, &StepError{d.id, "journal", err}
 	}
 	c.deps.Reached(ctx, d.id, StepConfirm, nil)
-	state, err := dev.State(ctx)
+	state, err := c.look(ctx, d, dev)
 	if err != nil {
 		return Result{}, &StepError{d.id, "read", err}
 	}

@@ -52,7 +52,7 @@ func (c *Controller) returning(ctx context.Context) error {
 		return err
 	}
 	c.metrics.rollouts.WithLabelValues(string(end.State)).Inc()
-	c.deps.Audit(ctx, "rollout.returned", end.ID, end.Reason)
+	c.audit(ctx, "rollout.returned", end.ID, end.Reason)
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (c *Controller) overdue(ctx context.Context) error {
 	c.mu.Unlock()
 	r.Overdue = true
 	if missing > 0 {
-		c.deps.Audit(ctx, "rollout.overdue", r.ID, fmt.Sprintf("%d devices have not taken revision %d by the deadline:%s", missing, r.Revision, list))
+		c.audit(ctx, "rollout.overdue", r.ID, fmt.Sprintf("%d devices have not taken revision %d by the deadline:%s", missing, r.Revision, list))
 	}
 	return c.commit(ctx, r)
 }

@@ -126,14 +126,10 @@ func (ix *index) inbound(p *inventory.Permit, app *inventory.Application, d *inv
 		return r, false
 	}
 	if d.Role == inventory.RoleHub {
-		for _, k := range p.From {
-			r.Src = append(r.Src, ix.zones[k]...)
-		}
-		r.Dst = ix.zones[p.ToSeg]
+		r.Src, r.Dst = ix.sources[p.ID], ix.zones[p.ToSeg]
 		if app != nil {
 			r.Dst = sortPrefixes(slices.Clone(app.Prefixes))
 		}
-		r.Src = sortPrefixes(r.Src)
 		return r, len(r.Src) > 0 && len(r.Dst) > 0
 	}
 	r.Src = ix.sitePool

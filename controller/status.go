@@ -60,8 +60,9 @@ type Status struct {
 	Drifts   int           // times found changed by someone else
 	At       time.Time     // when this row last changed, UTC
 
-	Online bool   // the last pass had a session; not stored
-	Epoch  uint64 // of the credentials last set; not stored
+	Online bool     // the last pass had a session; not stored
+	Epoch  uint64   // of the credentials last set; not stored
+	Limits []string // what the device cannot do or tell, as far as is known, a sentence each; not stored
 }
 
 // InSync says whether the device has confirmed what is assigned to it.

@@ -16,8 +16,8 @@ import (
 // after the settling time: among hundreds of wards some circuit always fails.
 const hubTolerance = 0.02
 
-// verify reads back what is in force and waits until the tunnels that can be
-// up are up, or ctx ends.
+// verify reads back what is in force and waits until the tunnels, and a router's
+// BGP sessions, that can be up are up, or ctx ends.
 func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) error {
 	got, err := dev.Running(ctx)
 	if err != nil {
@@ -39,21 +39,29 @@ func (c *Controller) verify(ctx context.Context, d *device, dev Driver, p push) 
 			signal(d.wake)
 		}
 	}()
+	var down map[string]edge.Tunnel
+	var silent map[string]bool
 	for {
-		state, err := dev.State(ctx)
+		state, err := c.look(ctx, d, dev)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && state.Pending != p.commit:
 			return fmt.Errorf("the device has reverted by itself: %s (it runs %.12s)", took(state, p.commit, "its health contract failed"), state.Hash)
 		}
-		down := c.demanded(d, p)
-		judge(down, state.Tunnels)
-		if len(down) == 0 || err == nil && time.Since(start) >= c.cfg.Settle && tolerable(p.want.Config, state, down) {
+		if err == nil || down == nil { // where time ran out while asking, the last answer counts
+			down, silent = c.demanded(d, p), c.sessions(p)
+			judge(down, state.Tunnels)
+			established(silent, state.Tunnels)
+		}
+		if len(silent) == 0 && (len(down) == 0 || err == nil && time.Since(start) >= c.cfg.Settle && tolerable(p.want.Config, state, down)) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
+			if len(silent) > 0 {
+				return fmt.Errorf("%d BGP sessions are not established (%s); see whether the link to the hub is up and both ends have each other's address and AS number: %w", len(silent), some(silent), context.Cause(ctx))
+			}
 			return fmt.Errorf("%d tunnels do not come up (%s): %w", len(down), some(down), context.Cause(ctx))
 		case <-d.wake: // credentials must not wait for a slow verification
 			woken = true
@@ -158,8 +166,8 @@ func tolerable(want edge.Config, state edge.State, down map[string]edge.Tunnel) 
 	return true
 }
 
-// some names a few tunnels.
-func some(down map[string]edge.Tunnel) string {
+// some names a few tunnels or sessions.
+func some[V any](down map[string]V) string {
 	list := slices.Sorted(maps.Keys(down))
 	if len(list) > 3 {
 		return fmt.Sprintf("%s, %s, %s and %d more", list[0], list[1], list[2], len(list)-3)

@@ -58,6 +58,7 @@ type world struct {
 	hand      map[inventory.DeviceID]bool // people can change it past us
 	open      int                         // pushed to and not confirmed
 	most      int                         // ever open at once
+	routers   *routing                    // what its routers tell; nil: there are none
 }
 
 func newWorld(t *testing.T, revs ...inventory.Inventory) *world {
@@ -105,15 +106,19 @@ func (w *world) start(cfg Config) *life {
 			w.mu.Lock()
 			byPeople := w.hand[id]
 			w.mu.Unlock()
+			if w.routers != nil && id == routerID {
+				return routed{byHand{driver{w.devices[id], l}}, w.routers}, nil
+			}
 			if byPeople {
 				return byHand{driver{w.devices[id], l}}, nil
 			}
 			return driver{w.devices[id], l}, nil
 		},
-		Audit: func(_ context.Context, what, object, reason string) {
+		Audit: func(_ context.Context, what, object, reason string) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.audited = append(w.audited, what)
+			return nil
 		},
 		Prover: &provers, Log: slog.New(slog.DiscardHandler),
 	}, cfg)
@@ -129,7 +134,7 @@ func (w *world) start(cfg Config) *life {
 	w.mu.Unlock()
 	go func() {
 		defer close(l.done)
-		if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		if err := c.Run(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, errDead) {
 			w.t.Errorf("Run() = %v", err)
 		}
 	}()
@@ -165,6 +170,9 @@ func (l *life) write(fn func()) error {
 }
 
 func (l *life) Statuses(context.Context) ([]Status, error) {
+	if l.dead.Load() {
+		return nil, errDead
+	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	var out []Status
@@ -178,11 +186,14 @@ func (l *life) Statuses(context.Context) ([]Status, error) {
 }
 
 func (l *life) Save(_ context.Context, s Status, entries ...Entry) error {
-	return l.write(func() {
-		s.Target, s.Want = l.w.rows[s.Device].Target, l.w.rows[s.Device].Want
-		l.w.rows[s.Device] = s
-		l.w.journal = append(l.w.journal, entries...)
-	})
+	return l.write(func() { l.observed(s, entries) })
+}
+
+// observed writes what is observed of a device; l.w.mu is held.
+func (l *life) observed(s Status, entries []Entry) {
+	s.Target, s.Want = l.w.rows[s.Device].Target, l.w.rows[s.Device].Want
+	l.w.rows[s.Device] = s
+	l.w.journal = append(l.w.journal, entries...)
 }
 
 func (l *life) Entries(_ context.Context, rollout string) ([]Entry, error) {
@@ -220,6 +231,9 @@ func copyRollout(r Rollout) (out Rollout) {
 }
 
 func (l *life) Rollouts(context.Context) ([]Rollout, error) {
+	if l.dead.Load() {
+		return nil, errDead
+	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	return slices.Clone(l.w.rollouts), nil

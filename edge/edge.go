@@ -320,4 +320,7 @@ type TunnelState struct {
 	Up   bool   `json:"up"`
 	BFD  bool   `json:"bfd"` // session up
 	BGP  bool   `json:"bgp"` // session established
+	// Unknown: the device does not tell; the others mean nothing then. Only of
+	// devices without our agent.
+	Unknown bool `json:"unknown,omitempty"`
 }

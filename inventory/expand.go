@@ -76,6 +76,7 @@ type flatUplink struct {
 	address setting[netip.Prefix]
 	peer    setting[netip.Addr]
 	peerASN setting[uint32]
+	router  setting[DeviceID]
 }
 
 // declared is a variable of a flattened profile.
@@ -101,11 +102,23 @@ type flatProfile struct {
 
 // newExpander expands inv as far as its faults let it.
 func newExpander(inv Inventory) *expander {
-	x := &expander{in: inv, out: inv, flat: make(map[ProfileID]*flatProfile, len(inv.Profiles)), circuits: map[SiteID][]int{}, broken: map[int]bool{}}
+	x, used := flattened(inv)
+	if used {
+		for i := range inv.Sites {
+			x.site(i, nil)
+		}
+	}
+	return x
+}
+
+// flattened has the profiles ready; used says whether there is anything to write
+// out.
+func flattened(inv Inventory) (x *expander, used bool) {
+	x = &expander{in: inv, out: inv, flat: make(map[ProfileID]*flatProfile, len(inv.Profiles)), circuits: map[SiteID][]int{}, broken: map[int]bool{}}
 	x.profiles()
-	used := slices.ContainsFunc(inv.Sites, func(s Site) bool { return s.Profile != "" || len(s.Variables) > 0 })
+	used = slices.ContainsFunc(inv.Sites, func(s Site) bool { return s.Profile != "" || len(s.Variables) > 0 })
 	if len(inv.Profiles) == 0 && !used {
-		return x
+		return x, false
 	}
 	x.out.Profiles = nil
 	x.out.Sites, x.out.Circuits = slices.Clone(inv.Sites), slices.Clone(inv.Circuits)
@@ -120,10 +133,7 @@ func newExpander(inv Inventory) *expander {
 			x.circuits[k.Site] = append(x.circuits[k.Site], i)
 		}
 	}
-	for i := range inv.Sites {
-		x.site(i, nil)
-	}
-	return x
+	return x, true
 }
 
 func (x *expander) bad(field, format string, args ...any) {
@@ -258,6 +268,7 @@ func (x *expander) overlay(f *flatProfile, p *Profile, at string) {
 		put(&l.address, u.Address, p.ID, at+".address")
 		put(&l.peer, u.Peer, p.ID, at+".peer")
 		put(&l.peerASN, u.PeerASN, p.ID, at+".peer_asn")
+		put(&l.router, u.Router, p.ID, at+".router")
 	}
 	if len(p.Opens) > 0 {
 		f.opens, f.opensBy, f.opensAt = p.Opens, p.ID, at+".opens"

@@ -181,6 +181,7 @@ func (r *resolver) uplink(u Uplink, f flatUplink) Uplink {
 	u.Address = take(r, u.Address, f.address, key, "address")
 	u.Peer = take(r, u.Peer, f.peer, key, "peer")
 	u.PeerASN = take(r, u.PeerASN, f.peerASN, key, "peer_asn")
+	u.Router = take(r, u.Router, f.router, key, "router")
 	return u
 }
 

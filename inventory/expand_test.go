@@ -96,6 +96,54 @@ func profiledBase(pairs ...string) string {
 	return strings.NewReplacer(pairs...).Replace(doc)
 }
 
+// routedBase is profiledBase with a profile for the hub, whose uplink ends at the
+// router that the hub names; there is r-1.
+func routedBase(router string, pairs ...string) string {
+	doc := strings.NewReplacer(
+		"sites:\n", `  - id: dc
+    variables:
+      # of dc
+      - {name: core, type: text}
+    uplinks:
+      - {name: dc, port: up0, address: 198.18.0.2/30, peer: 198.18.0.1, peer_asn: 65010, router: '${core}'}
+routers:
+  - {id: r-1, serial: R-1, site: hub-1, platform: netconf, intended: in-service, management: '192.0.2.6:830'}
+sites:
+`,
+		"    name: Trung tâm dữ liệu\n", "    name: Trung tâm dữ liệu\n    profile: dc\n    variables: {core: "+router+"}\n",
+	).Replace(profiledBase())
+	return strings.NewReplacer(pairs...).Replace(doc)
+}
+
+// A hub's router comes from its profile, by a variable of the hub's own.
+func TestRouterOfAProfile(t *testing.T) {
+	inv, err := Decode("city.yaml", strings.NewReader(routedBase("r-1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := Expand(inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, ok := out.Index().Site("hub-1")
+	if !ok || len(hub.Uplinks) != 1 || hub.Uplinks[0].Router != "r-1" || hub.Uplinks[0].PeerASN != 65010 {
+		t.Fatalf("the hub's uplinks are %+v", hub.Uplinks)
+	}
+	sources, err := Explain(inv, "hub-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for _, s := range sources {
+		if s.Field == "uplinks.dc.router" {
+			said = s.Value + ": " + s.String()
+		}
+	}
+	if want := "r-1: the site's variable core, through profile dc"; said != want {
+		t.Errorf("its source is %q, want %q", said, want)
+	}
+}
+
 func TestProfileIsWrittenOut(t *testing.T) {
 	inv, err := Decode("city.yaml", strings.NewReader(profiledBase()))
 	if err != nil {
@@ -193,6 +241,9 @@ func TestProfileFaults(t *testing.T) {
 		"unused with a port":    {profiledBase("unused: no servers for the public", "unused: none, port: eth7"), `profiles[0].segments[1]: profile "base": segment "dmz" is unused; it has no port`},
 		"unknown permit":        {profiledBase("permit: out, from", "permit: oud, from"), `profiles[1].opens[0].permit: profile "small": unknown permit "oud"`},
 		"opens more":            {profiledBase("from: [staff]}", "from: [staff, iot]}"), `profiles[1].opens[0].from[1]: profile "small": permit "out" names no segment "iot" (it names staff, public)`},
+		"router of a profile":   {routedBase("r-9"), `sites[0].variables.core: unknown router "r-9"; declare it under routers (uplinks.dc.router: the site's variable core, through profile dc)`},
+		"router with no id":     {routedBase("r-1", "router: '${core}'", "router: R_1", "      - {name: core, type: text}\n", "", "    variables:\n      # of dc\n", "", "    variables: {core: r-1}\n", ""), `profiles[2].uplinks[0].router: profile "dc": "R_1": `},
+		"router's variable":     {routedBase("7", "{name: core, type: text}", "{name: core, type: integer}"), `profiles[2].uplinks[0].router: profile "dc": variable "core" is of type integer; this field takes text, choice`},
 		"nothing for circuits":  {profiledBase("{mtu: 1400}", "{kind: lte}"), `profiles[0].circuits[0]: profile "base": gives nothing; name the mtu`},
 		"profile twice":         {profiledBase("profiles:\n", "profiles:\n  - {id: base}\n"), `profiles[1].id: profile "base": the id is taken by profiles[0]`},
 		"segments missing": {

@@ -50,6 +50,7 @@ type ProfileUplink struct {
 	Address Value[netip.Prefix] `yaml:"address,omitempty" json:"address,omitzero"`
 	Peer    Value[netip.Addr]   `yaml:"peer,omitempty" json:"peer,omitzero"`
 	PeerASN Value[uint32]       `yaml:"peer_asn,omitempty" json:"peer_asn,omitzero"`
+	Router  Value[DeviceID]     `yaml:"router,omitempty" json:"router,omitzero"`
 }
 
 // Opening names a permit that the filter of a site's box carries out.

@@ -91,10 +91,14 @@ func drawProfile(t *rapid.T, inv Inventory, model Site, id string) Profile {
 			continue
 		}
 		name := "u_" + u.Name[len(u.Name)-1:]
-		p.Uplinks = append(p.Uplinks, ProfileUplink{
+		x := ProfileUplink{
 			Name: u.Name, Port: drawValue(t, &p, name+"_port", TextVariable, u.Port), Address: drawValue(t, &p, name+"_address", PrefixVariable, u.Address),
 			Peer: drawValue(t, &p, name+"_peer", AddressVariable, u.Peer), PeerASN: drawValue(t, &p, name+"_asn", IntegerVariable, u.PeerASN),
-		})
+		}
+		if u.Router != "" && rapid.Bool().Draw(t, "its router") {
+			x.Router = drawValue(t, &p, name+"_router", TextVariable, u.Router)
+		}
+		p.Uplinks = append(p.Uplinks, x)
 	}
 	return p
 }
@@ -161,7 +165,7 @@ func withProfile(t *rapid.T, inv Inventory, s Site, p Profile) (Site, map[Circui
 		}
 		o := &f.site.Uplinks[i]
 		o.Port, o.Address = fit(f, o.Port, u.Port), fit(f, o.Address, u.Address)
-		o.Peer, o.PeerASN = fit(f, o.Peer, u.Peer), fit(f, o.PeerASN, u.PeerASN)
+		o.Peer, o.PeerASN, o.Router = fit(f, o.Peer, u.Peer), fit(f, o.PeerASN, u.PeerASN), fit(f, o.Router, u.Router)
 	}
 	f.site.Uplinks = slices.DeleteFunc(f.site.Uplinks, func(u Uplink) bool {
 		return u == (Uplink{Name: u.Name}) && rapid.Bool().Draw(t, "leave the uplink out")

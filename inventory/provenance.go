@@ -54,8 +54,32 @@ func Explain(inv Inventory, id SiteID) ([]Derivation, error) {
 			one.Circuits = append(one.Circuits, k)
 		}
 	}
-	x := newExpander(one)
-	return x.sources(0), nil
+	return NewExplainer(one).Explain(id)
+}
+
+// Explainer is [Explain] for many sites of one inventory. It is for one goroutine.
+type Explainer struct {
+	x  *expander
+	at map[SiteID]int
+}
+
+// NewExplainer takes an inventory as people wrote it, which should be valid.
+func NewExplainer(inv Inventory) *Explainer {
+	e := &Explainer{at: make(map[SiteID]int, len(inv.Sites))}
+	e.x, _ = flattened(inv)
+	for i := range inv.Sites {
+		e.at[inv.Sites[i].ID] = i
+	}
+	return e
+}
+
+// Explain is [Explain].
+func (e *Explainer) Explain(id SiteID) ([]Derivation, error) {
+	i, ok := e.at[id]
+	if !ok {
+		return nil, notFound("site", id)
+	}
+	return e.x.sources(i), nil
 }
 
 // sources are those of the i-th site.
@@ -116,7 +140,7 @@ func (f *flatProfile) settings() []anySetting {
 		}
 	}
 	for _, u := range f.uplinks {
-		out = append(out, u.port, u.address, u.peer, u.peerASN)
+		out = append(out, u.port, u.address, u.peer, u.peerASN, u.router)
 	}
 	return slices.DeleteFunc(out, func(s anySetting) bool { return s.where() == "" })
 }

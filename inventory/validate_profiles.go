@@ -42,6 +42,9 @@ func (c *checker) profiles(all []Profile) {
 			if !isID(u.Name) {
 				bad(fmt.Sprintf("uplinks[%d].name", j), "%q: %s", u.Name, idRule)
 			}
+			if r := u.Router.Literal(); r != "" && !isID(string(r)) {
+				bad(fmt.Sprintf("uplinks[%d].router", j), "%q: %s", r, idRule)
+			}
 		}
 		c.openings(bad, "opens", p.Opens)
 	}

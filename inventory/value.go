@@ -78,7 +78,7 @@ func (Value[T]) fits() []VariableType {
 		return []VariableType{AddressVariable}
 	case netip.Prefix:
 		return []VariableType{PrefixVariable}
-	case string:
+	case string, DeviceID: // an open list
 		return []VariableType{TextVariable, ChoiceVariable}
 	case int, uint32:
 		return []VariableType{IntegerVariable}

@@ -258,6 +258,10 @@ func (p *PKI) List(ctx context.Context) ([]Certificate, error) {
 	return p.deps.Store.Certificates(ctx)
 }
 
+// Mark is another text whenever a certificate was issued or revoked since, and
+// costs far less than [PKI.List].
+func (p *PKI) Mark(ctx context.Context) (string, error) { return p.deps.Store.Mark(ctx) }
+
 // WireGuardKeys gives the tunnel key of every enrolled device that is not
 // revoked, and the epoch of the set, which rises with each change.
 func (p *PKI) WireGuardKeys(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error) {

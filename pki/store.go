@@ -134,6 +134,10 @@ type Ledger interface {
 	// Peers gives the WireGuard key of every device whose lineage is not
 	// revoked, and the epoch, which rises with every change of the set.
 	Peers(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error)
+	// Mark is a text that changes whenever a certificate is recorded or revoked,
+	// and never to one that it had before. That expired rows are purged does not
+	// change it.
+	Mark(ctx context.Context) (string, error)
 	// BindRoot keeps the root's key id for ever on first call, and wraps
 	// [inventory.ErrConflict] when another one is kept.
 	BindRoot(ctx context.Context, keyID string) error

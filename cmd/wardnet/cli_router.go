@@ -14,20 +14,27 @@ import (
 
 func newRouter() *cobra.Command {
 	return group("router", "Routers of the data centre: devices without our agent, which the controller dials",
-		newRouterList(), newRouterTrust(), newRouterCertify())
+		newRouterList(), newRouterTrust(), newRouterCertify(), newRouterCertifyTLS())
 }
 
 func newRouterList() *cobra.Command {
-	return verb[[]inventory.Router]{
-		use: "list", short: "List the routers of the inventory", example: "wardnet router list",
-		ask: func(ctx context.Context, c *client.Client, _ []string) ([]inventory.Router, error) {
-			inv, _, err := c.Inventory(ctx)
-			return append([]inventory.Router{}, inv.Routers...), err
+	return verb[[]client.Router]{
+		use: "list", short: "List the routers, how they are, and what they cannot do or tell", example: "wardnet router list",
+		ask: func(ctx context.Context, c *client.Client, _ []string) ([]client.Router, error) {
+			return c.Routers(ctx)
 		},
-		show: func(w io.Writer, v []inventory.Router) {
-			row(w, "ID", "SITE", "PLATFORM", "MANAGEMENT", "SERIAL", "INTENDED")
+		show: func(w io.Writer, v []client.Router) {
+			row(w, "ID", "SITE", "PLATFORM", "MANAGEMENT", "SERIAL", "STATE", "REVISION")
 			for _, r := range v {
-				row(w, string(r.ID), string(r.Site), string(r.Platform), r.Management, r.Serial, string(r.Intended))
+				row(w, string(r.ID), string(r.Site), string(r.Platform), r.Management, r.Serial, string(r.State), r.Revision)
+			}
+			for _, r := range v {
+				if r.Error != "" {
+					fmt.Fprintf(w, "%s: %s\n", r.ID, r.Error)
+				}
+				for _, l := range r.Limits {
+					fmt.Fprintf(w, "%s: %s\n", r.ID, l)
+				}
 			}
 			none(w, len(v), "routers")
 		},

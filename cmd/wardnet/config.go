@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,11 +32,15 @@ type Config struct {
 	// controller by; the first one goes into enrolment bundles.
 	Names      []string          `yaml:"names"`
 	Listen     Listen            `yaml:"listen"`
+	Channel    Channel           `yaml:"channel"`
 	Map        MapConfig         `yaml:"map"`
 	Telemetry  Telemetry         `yaml:"telemetry"`
 	Controller controller.Config `yaml:"controller"` // reconcile loop and rollouts
 	Agents     upgrade.Config    `yaml:"agents"`     // upgrades of the edges' agent
 	LogLevel   string            `yaml:"log_level"`  // debug, info, warn, error; default info
+	// MemoryMiB is what the process should hold at most, a soft limit: near it
+	// memory is looked through more often. Default 0: none.
+	MemoryMiB int64 `yaml:"memory_mib"`
 }
 
 // Listen are the addresses of the listeners, host:port; port 0 is any free one.
@@ -49,6 +54,13 @@ type Listen struct {
 	Metrics string `yaml:"metrics"` // default 127.0.0.1:9464
 }
 
+// Channel bounds what reconnecting devices take of the machine.
+type Channel struct {
+	// HandshakesPerSecond that may begin, a quarter of it for one address: after
+	// a restart all devices come back at once. Default 100 for each processor.
+	HandshakesPerSecond int `yaml:"handshakes_per_second"`
+}
+
 // MapConfig gives the console an outline to draw instead of computed cells.
 type MapConfig struct {
 	Outline     string `yaml:"outline"`     // path of a GeoJSON file whose features carry the unit's code
@@ -59,6 +71,9 @@ type MapConfig struct {
 type Telemetry struct {
 	SampleInterval time.Duration `yaml:"sample_interval"` // of counters; default 10 s
 	Retention      time.Duration `yaml:"retention"`       // of history; default 360 h
+	// Off collects nothing here: for thousands of devices, whose telemetry
+	// collectors of their own take.
+	Off bool `yaml:"off"`
 }
 
 // loadConfig reads path strictly ("" is the default configuration) and applies
@@ -109,6 +124,9 @@ func (c Config) withDefaults() Config {
 	def(&c.Listen.Enrol, ":9445")
 	def(&c.Listen.Status, ":9446")
 	def(&c.Listen.Metrics, "127.0.0.1:9464")
+	if c.Channel.HandshakesPerSecond == 0 {
+		c.Channel.HandshakesPerSecond = 100 * runtime.NumCPU()
+	}
 	if c.Telemetry.SampleInterval == 0 {
 		c.Telemetry.SampleInterval = 10 * time.Second
 	}
@@ -139,6 +157,12 @@ func (c Config) validate() error {
 	}
 	if c.Map.Outline != "" && c.Map.Attribution == "" {
 		bad("map.attribution", "an outline needs its attribution; it is shown on the map")
+	}
+	if c.MemoryMiB != 0 && c.MemoryMiB < 64 {
+		bad("memory_mib", "%d is under 64", c.MemoryMiB)
+	}
+	if c.Channel.HandshakesPerSecond < 1 {
+		bad("channel.handshakes_per_second", "%d is under 1", c.Channel.HandshakesPerSecond)
 	}
 	if c.Telemetry.SampleInterval < time.Second {
 		bad("telemetry.sample_interval", "%s is under 1 s", c.Telemetry.SampleInterval)

@@ -171,13 +171,13 @@ func bundles(ctx context.Context, c *client.Client, all []sim.Edge, state string
 }
 
 // roomForFiles raises the limit of open files to what n edges need: a
-// connection and a lock each, another connection while they enrol, and some.
+// connection each, more while some enrol, and some.
 func roomForFiles(n int) error {
 	var have syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &have); err != nil {
 		return fmt.Errorf("read the limit of open files: %w", err)
 	}
-	need := uint64(2*n + n/50 + 64)
+	need := uint64(n + n/10 + 256)
 	if have.Cur >= need {
 		return nil
 	}

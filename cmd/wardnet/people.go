@@ -30,6 +30,12 @@ func (p *plane) auditPKI(ctx context.Context, e pki.Event) error {
 	return err
 }
 
+// auditRollouts is auditController for who tries again what could not be kept.
+func (p *plane) auditRollouts(ctx context.Context, what, object, reason string) error {
+	_, err := p.audit.Append(ctx, client.AuditEntry{At: time.Now().UTC(), Who: "wardnet", What: what, Object: object, Outcome: "done", Reason: reason})
+	return err
+}
+
 func (p *plane) auditController(ctx context.Context, what, object, reason string) {
 	p.note(ctx, "wardnet", "", what, object, "done", reason)
 }
@@ -52,7 +58,7 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 	}
 	deps.Agents = console.AdaptAgents(p.agents)
 	deps.Drifts, deps.Configs = p.driftBook(), console.AdaptConfigs(p.configs)
-	deps.SSH = console.AdaptSSH(p.pki)
+	deps.SSH = console.AdaptSSH(p.pki, p.kept)
 	deps.Boots = console.AdaptBoots(p.boots)
 	deps.Tools = console.AdaptTools(console.ToolSources{
 		Conn: func(id inventory.DeviceID) (grpc.ClientConnInterface, error) { return connOf(p.channel, id) }, Reg: p.reg,

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,6 +23,7 @@ import (
 	"github.com/wardnet/wardnet/console/people"
 	"github.com/wardnet/wardnet/controller"
 	configs "github.com/wardnet/wardnet/controller/archive"
+	"github.com/wardnet/wardnet/controller/proof"
 	"github.com/wardnet/wardnet/controller/upgrade"
 	"github.com/wardnet/wardnet/edge/channel"
 	"github.com/wardnet/wardnet/edge/gnmi"
@@ -84,12 +86,12 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 	p.db.Instrument(p.reg)
 	p.audit = store.NewAudit(p.db, cfg.Org)
 	inventories := store.NewInventory(p.db, cfg.Org)
-	inv, _, err := inventories.Load(ctx)
+	p.kept = console.AdaptInventory(inventories, cfg.Org, p.inventoryChanged)
+	inv, _, err := p.kept.Load(ctx) // what the console shows, and not another copy of it
 	if err != nil {
-		return nil, fmt.Errorf("read the inventory: %w", err)
+		return nil, err
 	}
 	p.declared.Store(declare(inv))
-	p.kept = console.AdaptInventory(inventories, cfg.Org, p.inventoryChanged)
 	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openAgents, p.openConfigs, p.openController, p.openPolicy, p.openConsole} {
 		if err := step(ctx, l); err != nil {
 			return nil, err
@@ -159,7 +161,9 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 			p.ctl.Wake(id)
 			p.agents.Wake(id)
 			p.census.Up(id)
-			p.collector.Up(id)
+			if !p.cfg.Telemetry.Off {
+				p.collector.Up(id)
+			}
 		},
 		OnDown: func(id inventory.DeviceID) {
 			p.ctl.Down(id)
@@ -167,7 +171,7 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 			p.collector.Down(id)
 		},
 		OnFlap: p.flapping, Log: p.log, Reg: p.reg,
-	}, channel.Config{Handshakes: handshakesPerCore * runtime.NumCPU()})
+	}, channel.Config{Handshakes: handshakesPerCore * runtime.NumCPU(), Rate: p.cfg.Channel.HandshakesPerSecond})
 	if err != nil {
 		return err
 	}
@@ -225,6 +229,10 @@ func connOf(s *channel.Server, id inventory.DeviceID) (grpc.ClientConnInterface,
 	return c, nil
 }
 
+// proofIdle keeps what is proven of a city fast to prove again while somebody
+// works on it, and its memory free for the rest of the day.
+const proofIdle = 10 * time.Minute
+
 func (p *plane) openController(ctx context.Context, _ listeners) error {
 	revisions := store.NewRevisions(p.db, p.cfg.Org)
 	key := p.pki.Keys()[pki.RevisionKey]
@@ -236,7 +244,8 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	p.ctl, err = controller.New(controller.Deps{
 		Store: rows, Drifts: rows, Archive: p.configs, Revisions: revisions, Approvals: verified{revisions, key}, Waivers: verified{revisions, key},
 		Dial:   p.dial,
-		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditController,
+		Prover: &proof.Prover{Idle: proofIdle},
+		Signer: key.Signer, KeyID: key.ID, Keys: p.pki.WireGuardKeys, Return: intents.Return, Audit: p.auditRollouts,
 		Reached: console.AdaptBoots(p.boots).Reached,
 		Log:     p.log, Reg: p.reg,
 	}, p.cfg.Controller)
@@ -248,8 +257,9 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 		return err
 	}
 	intents.Use(p.ctl)
+	p.facts.look = p.look
 	p.devices = console.AdaptDevices(console.DeviceSources{
-		Inventory: p.kept, Controller: p.ctl, Certificates: p.pki.List, Sessions: p.channel.Sessions, Targets: p.collector.Targets, Tunnels: p.tunnels,
+		Inventory: p.kept, Controller: p.ctl, Certificates: p.pki.List, Mark: p.pki.Mark, Sessions: p.channel.Sessions, Targets: p.collector.Targets, Tunnels: p.tunnels,
 		Agent: func(id inventory.DeviceID) string { return p.census.Of(id).Version },
 	})
 	return p.openPeople(intents)
@@ -327,6 +337,9 @@ func (p *plane) inService(id inventory.DeviceID) bool {
 
 // expected lists the devices that ought to be connected.
 func (p *plane) expected() []inventory.DeviceID {
+	if p.cfg.Telemetry.Off {
+		return nil
+	}
 	var out []inventory.DeviceID
 	for _, st := range p.ctl.Statuses() {
 		if _, dialled := p.declared.Load().routers[st.Device]; st.Revision > 0 && !dialled {
@@ -344,6 +357,7 @@ func (p *plane) inventoryChanged(ctx context.Context, inv inventory.Inventory, _
 		all = append(all, r.Device())
 	}
 	p.ctl.SetDevices(all)
+	p.routers.keep(p.declared.Load().routers)
 	if n := p.channel.Recheck(); n > 0 {
 		p.log.InfoContext(ctx, "sessions ended of devices no longer in the inventory", "count", n)
 	}

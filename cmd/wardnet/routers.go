@@ -46,6 +46,8 @@ type routers struct {
 
 	mu    sync.Mutex // guards below; held while a driver is made
 	known map[inventory.DeviceID]*dialled
+
+	ending sync.WaitGroup // drivers being closed
 }
 
 // dialled is a driver with what it was made of.
@@ -65,6 +67,9 @@ var _ controller.Editable = handDriven{}
 
 // driver returns the driver of r, a new one when r has changed.
 func (rs *routers) driver(ctx context.Context, r inventory.Router) (controller.Driver, error) {
+	if r.Intended != inventory.InService {
+		return nil, fmt.Errorf("%w: router %s is %s: it is dialled once the inventory has it in service", edge.ErrUnreachable, r.ID, r.Intended)
+	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if have := rs.known[r.ID]; have != nil {
@@ -82,6 +87,24 @@ func (rs *routers) driver(ctx context.Context, r inventory.Router) (controller.D
 	}
 	rs.known[r.ID] = d
 	return d.drv, nil
+}
+
+// keep ends the drivers of routers that are no longer in the inventory, or not in
+// service. It does not wait: a device that does not answer takes its time.
+func (rs *routers) keep(all map[inventory.DeviceID]inventory.Router) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for id, d := range rs.known {
+		if r, ok := all[id]; ok && r.Intended == inventory.InService {
+			continue
+		}
+		delete(rs.known, id)
+		rs.ending.Go(func() {
+			if err := d.end(); err != nil {
+				rs.log.Warn("router's driver not closed", "device", id, "err", err)
+			}
+		})
+	}
 }
 
 // same says whether a driver made of one router drives the other.
@@ -140,7 +163,7 @@ func (rs *routers) open(ctx context.Context, r inventory.Router) (*dialled, erro
 const serviceLife = 24 * time.Hour
 
 // tls is how the controller shows itself to a router and knows it: the router's
-// certificate is from our services' CA, for the host that is dialled.
+// certificate is one of 'wardnet router certify-tls', for the host that is dialled.
 func (rs *routers) tls(ctx context.Context, r inventory.Router) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(r.Management)
 	if err != nil {
@@ -153,7 +176,7 @@ func (rs *routers) tls(ctx context.Context, r inventory.Router) (*tls.Config, er
 	var mu sync.Mutex
 	var kept *tls.Certificate
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: host,
+		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: host, VerifyConnection: rs.pki.CheckRouter,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -215,4 +238,5 @@ func (rs *routers) close() {
 		}
 	}
 	clear(rs.known)
+	rs.ending.Wait()
 }

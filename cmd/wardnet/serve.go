@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -135,6 +136,9 @@ func lockData(dir string) (release func(), err error) {
 
 // serve runs the controller until ctx ends; ready is told where it listens.
 func serve(ctx context.Context, cfg Config, log *slog.Logger, ready func(client.Serving) error) error {
+	if cfg.MemoryMiB > 0 {
+		debug.SetMemoryLimit(cfg.MemoryMiB << 20)
+	}
 	release, err := lockData(cfg.Data)
 	if err != nil {
 		return err

@@ -25,6 +25,13 @@ type BasketAction struct {
 	Thing   string           `json:"thing,omitempty" maxLength:"256"` // id of what is taken out
 }
 
+// BasketNews tells that a basket was changed.
+type BasketNews struct {
+	ID      string             `json:"id"`
+	State   intent.BasketState `json:"state"`
+	Version uint64             `json:"version"`
+}
+
 // Baskets lists them, newest first.
 func (c *Client) Baskets(ctx context.Context) ([]intent.Basket, error) {
 	return read[[]intent.Basket](ctx, c, "/baskets", nil)

@@ -33,6 +33,15 @@ type Drift struct {
 	Adopts  intent.Number `json:"adopts,omitempty"` // the revision that says the same
 }
 
+// Active says whether the drift still decides what happens to the device.
+func (d Drift) Active() bool {
+	switch d.State {
+	case "open", "waived", "adopting", "returning":
+		return true
+	}
+	return false
+}
+
 // DriftDecision is what a person decides about a drift. Until is for a waiver
 // only.
 type DriftDecision struct {

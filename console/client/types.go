@@ -125,6 +125,7 @@ type Certificate struct {
 type RevisionInfo struct {
 	Number    intent.Number     `json:"number"`
 	Author    string            `json:"author"`
+	Others    []string          `json:"others,omitempty"` // prepared it too; they may not approve it either
 	At        time.Time         `json:"at"`
 	Message   string            `json:"message"`
 	Hash      string            `json:"hash"`
@@ -295,7 +296,8 @@ type APIToken struct {
 }
 
 // Event is one server-sent event; Data is the object named by Type: summary,
-// device, rollout, incident, decision.
+// device, router, drift, rollout, incident, decision, or of a basket its
+// [BasketNews].
 type Event struct {
 	Type string          `json:"type"`
 	Data json.RawMessage `json:"data"`

@@ -40,7 +40,7 @@ func (w *world) partition(lists []int) *partition {
 
 // membership says which of a shape's lists hold an elementary span.
 func (w *world) membership(p *partition, span int) string {
-	held := w.space.held[span]
+	held := w.space.states[w.space.held[span]]
 	return string(bitmap(nil, len(p.bits), func(i int) bool { return held[p.bits[i]/64]&(1<<(p.bits[i]%64)) != 0 }))
 }
 

@@ -2,7 +2,6 @@ package proof
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -79,18 +78,13 @@ func (r *rep) outside(i int) netip.Addr {
 // owner begins or ends, so that what stands for a class has one owner.
 func (w *world) makeClasses(o *owners, in *intents) ([]int, []*rep) {
 	classOf := make([]int, len(w.space.cuts))
-	known := map[string]int{}
+	known := make([]int, len(w.space.states)) // class of each, from 1 on; 0: none yet
 	var reps []*rep
-	var key []byte
 	for i, a := range w.space.cuts {
-		key = key[:0]
-		for _, bits := range w.space.held[i] {
-			key = binary.LittleEndian.AppendUint64(key, bits)
-		}
-		n, ok := known[string(key)]
-		if !ok {
+		n := known[w.space.held[i]] - 1
+		if n < 0 {
 			n = len(reps)
-			known[string(key)] = n
+			known[w.space.held[i]] = n + 1
 			reps = append(reps, &rep{})
 			w.classes = append(w.classes, in.target(a))
 			w.first = append(w.first, i)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,12 +31,52 @@ type Side struct {
 // is the same as if it had read everything anew. Several controllers may share
 // one. The zero value is ready.
 type Prover struct {
+	// Idle is how long what was read of the boxes is remembered after the last
+	// question, but of more than [many] no longer than [soon]: that is hundreds of
+	// megabytes. 0: for ever.
+	Idle time.Duration
+
 	mu    sync.Mutex // guards all below; one proof at a time
+	rest  *time.Timer
 	sc    *scanner
 	known map[inventory.DeviceID][]cached // the last ones of each, newest first
 	asked [2]map[string]*answer           // by family
 	done  map[string]Result               // by the key of a side
 	read  map[string]*intents             // by the intent of a side
+}
+
+// Of more boxes than many a plan takes seconds in any case, and soon after it the
+// rollout needs the memory.
+const (
+	many = 4096
+	soon = 10 * time.Second
+)
+
+// Forget drops what was read of the boxes. What was proven stays known, and
+// what is asked next is read anew.
+func (p *Prover) Forget() {
+	p.mu.Lock()
+	large := len(p.known) > many
+	p.sc, p.known, p.asked, p.read = nil, nil, [2]map[string]*answer{}, nil
+	p.mu.Unlock()
+	if large { // or it is taken for in use until the heap has doubled
+		debug.FreeOSMemory()
+	}
+}
+
+// asleep begins to count the idle time anew; p.mu is held.
+func (p *Prover) asleep() {
+	idle := p.Idle
+	if len(p.known) > many {
+		idle = min(idle, soon)
+	}
+	switch {
+	case idle <= 0:
+	case p.rest == nil:
+		p.rest = time.AfterFunc(idle, p.Forget)
+	default:
+		p.rest.Reset(idle)
+	}
 }
 
 // cached is what was read of a box, and of what.
@@ -145,6 +186,7 @@ func (p *Prover) Prove(side Side) (Result, error) {
 	if r, ok := p.done[side.Key]; ok && side.Key != "" {
 		return r, nil
 	}
+	defer p.asleep()
 	begin := time.Now()
 	in, err := p.intents(side)
 	if err != nil {
@@ -210,6 +252,7 @@ func (p *Prover) Prove(side Side) (Result, error) {
 func (p *Prover) Compare(before, after Side) (Difference, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.asleep()
 	var d Difference
 	sides := []Side{before, after}
 	var ins [2]*intents

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,19 +73,28 @@ func partsOf(b *Box, in *intents, local [][]netip.Prefix, v6 bool) []part {
 	return out
 }
 
-// lists numbers lists of prefixes by their content.
+// lists numbers lists of prefixes by their content, of which a hash is kept: a
+// hub's have the sites of a nation in them.
 type lists struct {
-	at  map[string]int
-	all [][]netip.Prefix
+	at  map[[sha256.Size]byte]int
+	all []list
 }
 
-// number keeps all, which nobody may change after that.
-func (l *lists) number(all []netip.Prefix, v6 bool) int {
-	key := keyOf(v6, all)
+// list is all without but, which nobody may change: hubs name the same sites, each
+// without its own.
+type list struct{ all, but []netip.Prefix }
+
+// number keeps a list.
+func (l *lists) number(one list, v6 bool) int {
+	rest := one.all
+	if len(one.but) > 0 {
+		rest = slices.DeleteFunc(slices.Clone(one.all), func(p netip.Prefix) bool { return slices.Contains(one.but, p) })
+	}
+	key := sha256.Sum256([]byte(keyOf(v6, rest)))
 	n, ok := l.at[key]
 	if !ok {
 		n = len(l.all)
-		l.at[key], l.all = n, append(l.all, all)
+		l.at[key], l.all = n, append(l.all, one)
 	}
 	return n
 }
@@ -94,10 +104,34 @@ type scanner struct {
 	mu     sync.Mutex // guards all below
 	shapes map[string]*shape
 	lists  lists
+	seen   map[[sha256.Size]byte][]netip.Prefix // long lists that tables name
+}
+
+// longList is from when on lists of equal content are one.
+const longList = 64
+
+// canon gives a list of the same prefixes, in the same order, that others share.
+func (s *scanner) canon(all []netip.Prefix) []netip.Prefix {
+	if len(all) < longList {
+		return all
+	}
+	text := make([]byte, 0, 17*len(all))
+	for _, p := range all {
+		text = appendPrefix(text, p)
+	}
+	key := sha256.Sum256(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.seen[key]; ok {
+		return known
+	}
+	all = slices.Clip(slices.Clone(all)) // it grew by doubling
+	s.seen[key] = all
+	return all
 }
 
 func newScanner() *scanner {
-	return &scanner{shapes: map[string]*shape{}, lists: lists{at: map[string]int{}}}
+	return &scanner{shapes: map[string]*shape{}, seen: map[[sha256.Size]byte][]netip.Prefix{}, lists: lists{at: map[[sha256.Size]byte]int{}}}
 }
 
 // filter renders and reads the box's filter.
@@ -131,6 +165,7 @@ func (s *scanner) one(b *Box, in *intents) (scanned, error) {
 	if err := errors.Join(err, bad); err != nil {
 		return scanned{}, err
 	}
+	t.Share(s.canon)
 	mute := control(b, t)
 	w := newWriter(b, t, in)
 	w.write()
@@ -163,7 +198,7 @@ type writer struct {
 	ports  []string
 	parts  [2][]part
 	local  [2][][]netip.Prefix
-	others [2][][]netip.Prefix
+	others [2][]list
 	known  map[*netip.Prefix][]byte // what was written of a list
 	chains map[string]int
 	maps   bool
@@ -310,19 +345,16 @@ func (w *writer) list(all []netip.Prefix, v6 bool) {
 		f = 1
 	}
 	var mine []netip.Prefix
-	others := make([]netip.Prefix, 0, len(all))
 	for _, p := range all {
 		if within(p, w.own) {
 			mine = append(mine, p)
-		} else {
-			others = append(others, p)
 		}
 	}
 	out := bitmap(nil, len(w.parts[f]), func(i int) bool {
 		return slices.ContainsFunc(mine, func(p netip.Prefix) bool { return p.Contains(w.parts[f][i].from) })
 	})
-	if len(others) > 0 {
-		w.others[f] = append(w.others[f], others)
+	if len(all) > len(mine) {
+		w.others[f] = append(w.others[f], list{all, mine})
 		out = binary.AppendUvarint(out, uint64(len(w.others[f])))
 	} else {
 		out = append(out, 0)

@@ -51,7 +51,10 @@ type space struct {
 	v6   bool
 	bits map[string]int // of each set, by name
 	cuts []netip.Addr
-	held [][]uint64 // for each elementary span from cuts[i] on, the sets that hold it
+	// held is, for each elementary span from cuts[i] on, which of states it has: the
+	// sets that hold it. Of a million spans few differ.
+	held   []int
+	states [][]uint64
 }
 
 // zero is the first address of a family.
@@ -65,7 +68,7 @@ func zero(v6 bool) netip.Addr {
 // named is a set of prefixes whose name says that its content is another's.
 type named struct {
 	name string
-	all  []netip.Prefix
+	list
 }
 
 // newSpace cuts the addresses of a family by sets of prefixes. Sets of equal
@@ -73,7 +76,7 @@ type named struct {
 func newSpace(v6 bool, sets [][]netip.Prefix) *space {
 	all := make([]named, len(sets))
 	for i, s := range sets {
-		all[i] = named{keyOf(v6, s), s}
+		all[i] = named{keyOf(v6, s), list{all: s}}
 	}
 	return newNamedSpace(v6, all)
 }
@@ -103,7 +106,7 @@ func newNamedSpace(v6 bool, sets []named) *space {
 		n := len(s.bits)
 		s.bits[one.name] = n
 		for _, p := range one.all {
-			if p.Addr().Is6() != v6 {
+			if p.Addr().Is6() != v6 || len(one.but) > 0 && slices.Contains(one.but, p) {
 				continue
 			}
 			hi, lo, endHi, endLo := bounds(p)
@@ -119,7 +122,19 @@ func newNamedSpace(v6 bool, sets []named) *space {
 	edges = merged(edges, func(a, b edge) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo })
 	count := make([]int, len(s.bits))
 	now := make([]uint64, (len(s.bits)+63)/64)
-	s.cuts, s.held = append(s.cuts, zero(v6)), append(s.held, slices.Clone(now))
+	known, key := map[string]int{}, make([]byte, 8*len(now))
+	state := func() int {
+		for i, bits := range now {
+			binary.LittleEndian.PutUint64(key[8*i:], bits)
+		}
+		n, ok := known[string(key)]
+		if !ok {
+			n = len(s.states)
+			known[string(key)], s.states = n, append(s.states, slices.Clone(now))
+		}
+		return n
+	}
+	s.cuts, s.held = append(s.cuts, zero(v6)), append(s.held, state())
 	for i := 0; i < len(edges); {
 		hi, lo := edges[i].hi, edges[i].lo
 		at := addrOf(v6, hi, lo)
@@ -132,12 +147,12 @@ func newNamedSpace(v6 bool, sets []named) *space {
 			}
 		}
 		last := len(s.cuts) - 1
-		switch {
-		case slices.Equal(s.held[last], now):
+		switch n := state(); {
+		case s.held[last] == n:
 		case s.cuts[last] == at:
-			s.held[last] = slices.Clone(now)
+			s.held[last] = n
 		default:
-			s.cuts, s.held = append(s.cuts, at), append(s.held, slices.Clone(now))
+			s.cuts, s.held = append(s.cuts, at), append(s.held, n)
 		}
 	}
 	return s

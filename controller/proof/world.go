@@ -212,7 +212,7 @@ func newCuts(v6 bool, sc *scanner, scans []scanned, ins ...*intents) (*cuts, err
 	for _, x := range ins {
 		ports = append(ports, x.ports...)
 		for _, s := range x.sets() {
-			global = append(global, named{keyOf(v6, s), s})
+			global = append(global, named{keyOf(v6, s), list{all: s}})
 		}
 	}
 	for _, s := range scans {

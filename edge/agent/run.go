@@ -48,6 +48,9 @@ type RunConfig struct {
 	Version string       // see [Deps]
 	Hold    func() error // see [Deps]
 	Strict  bool         // see [Deps]
+	// Held says that the caller holds a lock over the state directory already:
+	// a process with thousands of devices has not an open file for each.
+	Held bool
 
 	OnAgent      func(*Agent)          // optional, before it serves
 	OnEnrolled   func(*enrol.Identity) // optional, before the first configuration
@@ -62,11 +65,13 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	if err != nil {
 		return err
 	}
-	release, err := disk.Lock(cfg.Dir)
-	if err != nil {
-		return err
+	if !cfg.Held {
+		release, err := disk.Lock(cfg.Dir)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
-	defer release()
 	id, err := identity(ctx, cfg)
 	if err != nil {
 		return err

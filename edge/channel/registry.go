@@ -186,6 +186,14 @@ func (s *Server) CloseSerial(serial, reason string) int {
 	return s.closeIf(reason, func(sess Session) bool { return sess.Serial == serial })
 }
 
+// Connected says whether a device has a live session.
+func (s *Server) Connected(id inventory.DeviceID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := s.slots[id]
+	return sl != nil && sl.cur != nil && sl.cur.ctx.Err() == nil
+}
+
 // Recheck asks Identify about every live session again and ends those it now
 // refuses, as of a device that has left the inventory.
 func (s *Server) Recheck() int {

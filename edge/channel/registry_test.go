@@ -18,7 +18,7 @@ import (
 // registryOf is a Server without sockets: sessions are made by hand.
 func registryOf(t testing.TB, cfg Config, onUp, onDown func(inventory.DeviceID)) *Server {
 	t.Helper()
-	s := &Server{cfg: cfg.withDefaults(), metrics: newMetrics(nil), slots: map[inventory.DeviceID]*slot{}}
+	s := &Server{cfg: cfg.withDefaults(), metrics: newMetrics(nil, 0), slots: map[inventory.DeviceID]*slot{}}
 	s.deps = Deps{
 		Identify: func(st tls.ConnectionState) (inventory.DeviceID, error) {
 			return inventory.DeviceID(st.ServerName), nil

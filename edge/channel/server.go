@@ -53,6 +53,7 @@ type Deps struct {
 // Config are the knobs of a [Server]. Zero means default.
 type Config struct {
 	Handshakes       int           // at once; default 64 for each core
+	Rate             int           // handshakes begun per second, a quarter of it for one address; default: no bound
 	Waiting          int           // accepted, not yet registered; default 4096, more wait in the kernel
 	HandshakeTimeout time.Duration // accept to first gRPC frame; default 15 s
 	Keepalive        time.Duration // silence before a probe; default 30 s, at least 10 s
@@ -90,6 +91,7 @@ type Server struct {
 	tls        *tls.Config
 	metrics    *metrics
 	handshakes chan struct{} // one element for each handshake under way
+	pace       *rate.Limiter // of handshakes begun
 	waiting    chan struct{}
 	shares     *shares
 	told       *rate.Limiter // of refusals, to the log and to Deps.Refused
@@ -110,11 +112,33 @@ func NewServer(deps Deps, cfg Config) (*Server, error) {
 	}
 	cfg = cfg.withDefaults()
 	return &Server{
-		deps: deps, cfg: cfg, tls: conf, metrics: newMetrics(deps.Reg),
+		deps: deps, cfg: cfg, tls: conf, metrics: newMetrics(deps.Reg, cfg.Rate),
 		handshakes: make(chan struct{}, cfg.Handshakes), waiting: make(chan struct{}, cfg.Waiting),
-		shares: newShares(cfg.Waiting, cfg.Handshakes), told: rate.NewLimiter(20, 200),
+		pace:   paceOf(cfg.Rate),
+		shares: newShares(cfg.Waiting, cfg.Handshakes, cfg.Rate), told: rate.NewLimiter(20, 200),
 		slots: map[inventory.DeviceID]*slot{},
 	}, nil
+}
+
+// paceOf bounds handshakes per second; a tenth of a second's may come at once.
+func paceOf(perSecond int) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, perSecond/10))
+}
+
+// patience is the part of the handshake's time that may be spent on waiting for
+// the pace. Who would wait longer is turned away at once and comes back later:
+// in a longer queue every peer would have given up when its turn comes, and the
+// turns would be spent on the dead.
+const patience = 3
+
+// patient waits for pace up to limit, or says at once that it would take longer.
+func patient(ctx context.Context, pace *rate.Limiter, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return pace.Wait(ctx)
 }
 
 // Serve admits connections from ln until ctx ends, then closes every session
@@ -196,7 +220,7 @@ func (s *Server) admit(ctx context.Context, raw net.Conn) (*session, error) {
 
 func (s *Server) refuse(ctx context.Context, remote string, err error) {
 	switch outcome := outcomeOf(err); outcome {
-	case failed, timedOut, refusedCrowded:
+	case failed, timedOut, refusedCrowded, refusedPaced:
 		s.deps.Log.DebugContext(ctx, "management connection ended before it was one", "remote", remote, "err", err)
 	default:
 		if !s.told.Allow() {
@@ -278,12 +302,24 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn, share *share) (*tl
 		return nil, "", &notAdmitted{timedOut, fmt.Errorf("%d handshakes of this address are under way: %w", cap(share.turns), err)}
 	}
 	defer done()
+	if err := patient(ctx, share.pace, s.cfg.HandshakeTimeout/patience); err != nil {
+		return nil, "", &notAdmitted{refusedPaced, fmt.Errorf("more than a quarter of %d handshakes per second are asked for by one address: %w", s.cfg.Rate, err)}
+	}
+	queue := time.NewTimer(s.cfg.HandshakeTimeout / patience)
+	defer queue.Stop()
 	select {
 	case s.handshakes <- struct{}{}:
 		defer func() { <-s.handshakes }()
+	case <-queue.C:
+		return nil, "", &notAdmitted{refusedPaced, fmt.Errorf("%d handshakes are under way, and none of them made room within %s", cap(s.handshakes), s.cfg.HandshakeTimeout/patience)}
 	case <-ctx.Done():
 		return nil, "", &notAdmitted{timedOut, fmt.Errorf("%d handshakes are under way: %w", cap(s.handshakes), context.Cause(ctx))}
 	}
+	// With the place taken: what waited for a place must not begin all at once.
+	if err := patient(ctx, s.pace, s.cfg.HandshakeTimeout/patience); err != nil {
+		return nil, "", &notAdmitted{refusedPaced, fmt.Errorf("more than %d handshakes per second are asked for: %w", s.cfg.Rate, err)}
+	}
+	s.metrics.begun.Inc()
 	conn := tls.Server(raw, s.tls)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {

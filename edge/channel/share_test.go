@@ -1,14 +1,18 @@
 package channel
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/wardnet/wardnet/inventory"
 )
 
 // stranger opens a connection from a loopback address and says nothing.
@@ -50,6 +54,43 @@ func TestShareIsGivenBack(t *testing.T) {
 	defer b.shares.mu.Unlock()
 	if n := b.count(refusedCrowded); n != 0 || len(b.shares.by) != 0 {
 		t.Errorf("%v turned away, %d addresses are remembered", n, len(b.shares.by))
+	}
+}
+
+// Devices that come back together are let in one after the other, and a
+// stranger who tries as often as it can has no more than one address's turns.
+func TestHandshakesArePaced(t *testing.T) {
+	const perSecond, many = 40, 30
+	b := newBench(t, Config{Rate: perSecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan struct{})
+	defer func() { cancel(); <-gone }()
+	go func() {
+		defer close(gone)
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}
+		for ctx.Err() == nil {
+			c, err := d.DialContext(ctx, "tcp", b.addr)
+			if err != nil {
+				continue
+			}
+			_ = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).HandshakeContext(ctx)
+			_ = c.Close()
+		}
+	}()
+	begin := time.Now()
+	for i := range many {
+		b.device(inventory.DeviceID(fmt.Sprintf("e-%d", i)))
+	}
+	eventually(t, "all are up", func() bool { return b.count(accepted) == many })
+	took := time.Since(begin).Seconds()
+	if least := (many - 1) / (perSecond / 4.); took < least {
+		t.Errorf("%d devices of one address were let in within %.1f s, it must take %.1f s at least", many, took, least)
+	}
+	if begun := testutil.ToFloat64(b.metrics.begun); begun > 2*(perSecond/4*took+3) {
+		t.Errorf("%v handshakes of two addresses begun in %.1f s, %d a second are allowed each", begun, took, perSecond/4)
+	}
+	if n := b.count(refusedProtocol); n == 0 {
+		t.Error("the stranger had no turn at all")
 	}
 }
 

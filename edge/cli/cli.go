@@ -323,7 +323,7 @@ func (b *Box) Save(ctx context.Context) error {
 }
 
 // Tunnels tells the BGP and BFD sessions of c's neighbours; one is up when
-// either is.
+// either is. On a platform without a command for it they are not known.
 func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -348,9 +348,10 @@ func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, e
 	if err != nil {
 		return nil, err
 	}
+	mute := !slices.ContainsFunc(b.p.Observe, func(o observe) bool { return o.BGP.Regexp != nil })
 	out := make([]edge.TunnelState, 0, len(c.BGP.Neighbours))
 	for _, n := range c.BGP.Neighbours {
-		out = append(out, edge.TunnelState{Name: n.Tunnel, Up: bgp[n.Addr] || bfd[n.Addr], BFD: bfd[n.Addr], BGP: bgp[n.Addr]})
+		out = append(out, edge.TunnelState{Name: n.Tunnel, Up: bgp[n.Addr] || bfd[n.Addr], BFD: bfd[n.Addr], BGP: bgp[n.Addr], Unknown: mute})
 	}
 	return out, nil
 }

@@ -165,7 +165,7 @@ func (r *rig) check(want edge.Signed, pending edge.CommitID) error {
 // returnsTo waits until the device runs want by itself.
 func (r *rig) returnsTo(want edge.Signed) {
 	r.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond) // each look reads the whole device, in fake time as well
 	defer tick.Stop()
 	for end := time.Now().Add(Revert + settle); ; <-tick.C {
 		err := r.check(want, "")

@@ -110,6 +110,21 @@ func (d *Driver) Emulated() bool {
 	return ok && e.Emulated()
 }
 
+// Limits implements controller.Limited: how the device falls short of c.
+func (d *Driver) Limits(c edge.Config) []string {
+	var out []string
+	if d.Emulated() {
+		out = append(out, "the device cannot take an unconfirmed change back by itself: this controller does, while it runs")
+	}
+	if kinds := d.Unheld(c); len(kinds) > 0 {
+		out = append(out, fmt.Sprintf("the device does not hold these kinds of parts: %v", kinds))
+	}
+	if l, ok := d.deps.Box.(Leaver); ok {
+		out = append(out, l.Left(c)...)
+	}
+	return out
+}
+
 // Holds lists the parts of a Config that the device holds.
 func (d *Driver) Holds() []edge.Kind { return d.deps.Box.Holds() }
 
@@ -152,7 +167,12 @@ func (d *Driver) Running(ctx context.Context) (edge.Signed, error) {
 	if err != nil {
 		return edge.Signed{}, fmt.Errorf("read the configuration of %s: %w", d.deps.Device, err)
 	}
-	if !edge.Diff(got, doc.Config).Empty() {
+	if change := edge.Diff(doc.Config, got); !change.Empty() {
+		// In the form of the document: what differs in form alone, an empty list from
+		// none, is no difference and would give another hash.
+		if same := change.Apply(doc.Config); edge.Diff(got, same).Empty() {
+			got = same
+		}
 		doc.Device, doc.Config, doc.Hash = d.deps.Device, got, got.Hash()
 		return doc, nil
 	}

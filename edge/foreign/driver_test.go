@@ -40,6 +40,17 @@ func TestContract(t *testing.T) {
 	}
 }
 
+// What the device falls short of is said, and nothing else.
+func TestLimits(t *testing.T) {
+	each(t, func(b *bench) {
+		c := edgetest.Config(5)
+		said := strings.Join(b.Limits(c), "\n")
+		if strings.Contains(said, "unconfirmed") != b.Emulated() || strings.Contains(said, "does not hold") != (len(b.Unheld(c)) > 0) {
+			b.t.Errorf("emulated %t, not held %v; said %q", b.Emulated(), b.Unheld(c), said)
+		}
+	})
+}
+
 func TestAdoptedAfterRestart(t *testing.T) {
 	each(t, func(b *bench) {
 		b.keep(5)

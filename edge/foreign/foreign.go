@@ -43,7 +43,7 @@ type Box interface {
 	// again, with what Read gives then.
 	Write(ctx context.Context, have, want edge.Config) error
 	// Tunnels observes the tunnels (or, where there are none, the BGP sessions)
-	// of c, named as in it.
+	// of c, all of them, named as in it; Unknown where the device does not tell.
 	Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, error)
 }
 
@@ -65,6 +65,13 @@ type Confirmer interface {
 type Emulator interface {
 	// Emulated says that it does not, as far as is known now.
 	Emulated() bool
+}
+
+// Leaver is a Box that holds some parts of a Config only in part.
+type Leaver interface {
+	// Left says what of c does not come to the device, a sentence each, as far as
+	// is known now. Kinds that are not held at all are not in it.
+	Left(c edge.Config) []string
 }
 
 // Texter is a Box whose device writes its whole configuration as a text, of which

@@ -164,6 +164,32 @@ func TestDrift(t *testing.T) {
 	r.runs(6)
 }
 
+// What is archived is all that the device holds, and a server that serves no
+// sessions says nothing of them.
+func TestTextAndSessions(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "")
+	r.keep(5)
+	text, complete, err := r.box.Text(t.Context())
+	must(t, err)
+	if !complete || !strings.Contains(text, "<loopback>"+r.doc(5).Config.Loopback.String()+"</loopback>\n") || strings.Contains(text, "rpc-reply") {
+		t.Errorf("complete %t:\n%s", complete, text)
+	}
+	if again, _, err := r.box.Text(t.Context()); err != nil || again != text {
+		t.Errorf("asked again (%v):\n%s", err, again)
+	}
+	states, err := r.box.Tunnels(t.Context(), r.doc(5).Config)
+	must(t, err)
+	if len(states) != len(r.doc(5).Config.BGP.Neighbours) || len(states) == 0 {
+		t.Fatalf("sessions %+v", states)
+	}
+	for _, s := range states {
+		if !s.Unknown || s.BGP {
+			t.Errorf("%+v, want it not known", s)
+		}
+	}
+}
+
 // A session of ours that broke while it held the locks does not keep us out.
 func TestOwnStaleLock(t *testing.T) {
 	t.Parallel()

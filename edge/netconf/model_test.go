@@ -3,6 +3,7 @@ package netconf
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -157,6 +158,29 @@ func TestReplies(t *testing.T) {
 				t.Errorf("err = %v, want %q", err, tt.err)
 			}
 		})
+	}
+}
+
+// The archived text is an element a line, and nothing of the reply around it.
+func TestLines(t *testing.T) {
+	doc := `<?xml version="1.0"?><rpc-reply message-id="7" xmlns="` + baseNS + `"><data>
+		<router xmlns="` + routerNS + `"><loopback>10.0.0.1</loopback><bgp><asn>1</asn></bgp><empty/><none></none></router><nc:x xmlns:nc="u">a &lt; b</nc:x></data></rpc-reply>`
+	got, err := lines([]byte(doc))
+	want := `<router xmlns="` + routerNS + `">
+ <loopback>10.0.0.1</loopback>
+ <bgp>
+  <asn>1</asn>
+ </bgp>
+ <empty/>
+ <none></none>
+</router>
+<nc:x xmlns:nc="u">a &lt; b</nc:x>
+`
+	if err != nil || got != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+	if got, err := lines([]byte("<rpc-reply><data><da&a>")); !errors.Is(err, errGarbled) {
+		t.Errorf("garbage gives %q, %v", got, err)
 	}
 }
 

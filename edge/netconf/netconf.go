@@ -107,10 +107,10 @@ func (b *Box) Read(ctx context.Context, c edge.Config) (edge.Config, error) {
 	return c, nil
 }
 
-// Tunnels implements foreign.Box: the BGP sessions, named as their tunnels. A
-// device that does not tell them has them all down.
+// Tunnels implements foreign.Box: the BGP sessions, named as their tunnels. Those
+// of a device that serves no container sessions are not known.
 func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, error) {
-	seen := map[string]edge.TunnelState{}
+	seen, told := map[string]edge.TunnelState{}, false
 	err := b.with(ctx, func(s *session) error {
 		r, err := s.rpc(ctx, get{Filter: filter{Type: "subtree", States: &node{}}})
 		var refused rpcError
@@ -120,6 +120,7 @@ func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, e
 		if err != nil {
 			return err
 		}
+		told = true
 		for _, x := range r.Data.States.Sessions {
 			seen[x.Tunnel] = edge.TunnelState{Name: x.Tunnel, Up: x.Up, BFD: x.BFD, BGP: x.BGP}
 		}
@@ -131,7 +132,7 @@ func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, e
 	out := make([]edge.TunnelState, len(c.BGP.Neighbours))
 	for i, n := range c.BGP.Neighbours {
 		out[i] = seen[n.Tunnel]
-		out[i].Name = n.Tunnel
+		out[i].Name, out[i].Unknown = n.Tunnel, !told
 	}
 	return out, nil
 }

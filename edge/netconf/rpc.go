@@ -51,6 +51,10 @@ type (
 		Source  datastore `xml:"source"`
 		Filter  filter    `xml:"filter"`
 	}
+	getAll struct {
+		XMLName xml.Name  `xml:"get-config"`
+		Source  datastore `xml:"source"`
+	}
 	get struct {
 		XMLName xml.Name `xml:"get"`
 		Filter  filter   `xml:"filter"`

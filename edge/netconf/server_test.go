@@ -8,16 +8,12 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +25,7 @@ import (
 	"github.com/wardnet/wardnet/edge/edgetest"
 	"github.com/wardnet/wardnet/edge/foreign"
 	"github.com/wardnet/wardnet/edge/sshwire"
-	"github.com/wardnet/wardnet/edge/yang"
+	"github.com/wardnet/wardnet/labs/ncbox"
 )
 
 const subsystem = "/usr/sbin/netconf-subsystem"
@@ -105,13 +101,12 @@ func intercept(mode, socket string) error {
 	}
 }
 
-// server is a real netconfd behind a real sshd, both of this test only, on the
-// loopback interface, with everything in a directory of its own.
+// server is a real netconfd behind a real sshd, both of this test only.
 type server struct {
 	addr   string
 	user   ssh.Signer // a user certificate
 	hostCA ssh.PublicKey
-	sshd   *exec.Cmd
+	box    *ncbox.Box
 }
 
 // newServer starts one. mode is for [intercept]; "": none.
@@ -120,122 +115,58 @@ func newServer(t *testing.T, mode string) *server {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: sshd and netconfd are started as root, and this is not root")
 	}
+	if missing := ncbox.Missing(); len(missing) > 0 {
+		t.Skipf("NOT RUN: %s missing; install the Debian packages openssh-server and netconfd", strings.Join(missing, ", "))
+	}
 	if err := exec.Command("unshare", "--mount", "true").Run(); err != nil {
 		t.Skipf("NOT RUN: no mount namespace can be made here: %v", err)
 	}
-	for _, prog := range []string{"/usr/sbin/sshd", "/usr/sbin/netconfd", subsystem} {
-		if _, err := os.Stat(prog); err != nil {
-			t.Skipf("NOT RUN: %s is missing; install the Debian packages openssh-server and netconfd", prog)
-		}
-	}
-	dir, err := os.MkdirTemp("", "nc") // short: it holds a unix socket
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	must(t, os.WriteFile(filepath.Join(dir, "wardnet-router.yang"), []byte(yang.Router), 0o600))
-	port, sock := freePort(t), filepath.Join(dir, "sock")
-
-	// netconfd keeps files in its user's home, whatever HOME says: it gets one of
-	// its own.
-	self, err := user.Current()
-	must(t, err)
-	run(t, dir, []string{"YUMA_MODPATH=" + dir + ":/usr/share/yuma/modules"}, "unshare", "--mount", "--propagation", "private",
-		"sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, self.HomeDir, "/usr/sbin/netconfd", "--no-startup", "--superuser=root", "--port="+port, "--ncxserver-sockname="+sock, "--module=wardnet-router", "--target=candidate", "--log-level=warn")
 	userCA, hostCA := newKey(t), newKey(t)
-	s := &server{addr: "127.0.0.1:" + port, hostCA: hostCA.PublicKey()}
-	s.user = certify(t, userCA, newKey(t), ssh.UserCert, "root")
-	hostKey, hostSigner := privateKey(t)
-	host := certify(t, hostCA, hostSigner, ssh.HostCert, "e-26740.devices")
-	must(t, os.WriteFile(filepath.Join(dir, "host"), hostKey, 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "host-cert.pub"), ssh.MarshalAuthorizedKey(host.PublicKey()), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "user-ca"), ssh.MarshalAuthorizedKey(userCA.PublicKey()), 0o600))
-	sub := subsystem + " --ncxserver-sockname=" + port + "@" + sock
+	cfg := ncbox.Config{UserCA: userCA.PublicKey(), Certify: func(_ context.Context, pub ssh.PublicKey) (*ssh.Certificate, error) {
+		return certificate(t, hostCA, pub, ssh.HostCert, "e-26740.devices"), nil
+	}}
 	if mode != "" {
 		self, err := os.Executable()
 		must(t, err)
-		sub = fmt.Sprintf("env WARDNET_TEST_FILTER=%s WARDNET_TEST_SOCKET=%s@%s %s", strings.ReplaceAll(mode, " ", "_"), port, sock, self)
-	}
-	conf := fmt.Sprintf(`ListenAddress %s
-HostKey %[2]s/host
-HostCertificate %[2]s/host-cert.pub
-TrustedUserCAKeys %[2]s/user-ca
-AuthorizedKeysFile none
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
-UsePAM no
-StrictModes no
-PidFile none
-LogLevel ERROR
-Subsystem netconf %[3]s
-`, s.addr, dir, sub)
-	must(t, os.WriteFile(filepath.Join(dir, "sshd.conf"), []byte(conf), 0o600))
-	must(t, os.MkdirAll("/run/sshd", 0o755)) // where sshd locks itself in; made at boot elsewhere
-	s.sshd = run(t, dir, nil, "/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(dir, "sshd.conf"))
-	waitFor(t, "netconfd", func() bool { return answers("unix", sock) })
-	waitFor(t, "sshd", func() bool { return answers("tcp", s.addr) })
-	return s
-}
-
-func answers(network, addr string) bool {
-	c, err := net.Dial(network, addr)
-	if err == nil {
-		_ = c.Close()
-	}
-	return err == nil
-}
-
-// run starts a program that ends with the test.
-func run(t *testing.T, dir string, env []string, prog string, args ...string) *exec.Cmd {
-	t.Helper()
-	var said bytes.Buffer
-	cmd := exec.Command(prog, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.WaitDelay = 5 * time.Second
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s said:\n%.4000s", filepath.Base(prog), said.String())
+		cfg.Subsystem = func(socket string) string {
+			return fmt.Sprintf("env WARDNET_TEST_FILTER=%s WARDNET_TEST_SOCKET=%s %s", strings.ReplaceAll(mode, " ", "_"), socket, self)
 		}
-	})
-	return cmd
-}
-
-func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	}
+	box, err := ncbox.Start(t.Context(), cfg)
 	must(t, err)
-	defer func() { _ = l.Close() }()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("netconfd and sshd said:\n%s", box.Said())
+		}
+		must(t, box.Stop())
+	})
+	return &server{addr: box.Addr(), hostCA: hostCA.PublicKey(), user: certify(t, userCA, newKey(t), ssh.UserCert, "root"), box: box}
 }
 
 func newKey(t *testing.T) ssh.Signer {
-	_, s := privateKey(t)
-	return s
-}
-
-func privateKey(t *testing.T) ([]byte, ssh.Signer) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
-	block, err := ssh.MarshalPrivateKey(key, "")
-	must(t, err)
 	s, err := ssh.NewSignerFromKey(key)
 	must(t, err)
-	return pem.EncodeToMemory(block), s
+	return s
 }
 
 func certify(t *testing.T, ca, key ssh.Signer, kind uint32, name string) ssh.Signer {
 	t.Helper()
+	s, err := ssh.NewCertSigner(certificate(t, ca, key.PublicKey(), kind, name), key)
+	must(t, err)
+	return s
+}
+
+func certificate(t *testing.T, ca ssh.Signer, pub ssh.PublicKey, kind uint32, name string) *ssh.Certificate {
+	t.Helper()
 	c := &ssh.Certificate{
-		Key: key.PublicKey(), CertType: kind, KeyId: "test", ValidPrincipals: []string{name},
+		Key: pub, CertType: kind, KeyId: "test", ValidPrincipals: []string{name},
 		ValidAfter: uint64(time.Now().Add(-time.Minute).Unix()), ValidBefore: uint64(time.Now().Add(10 * time.Minute).Unix()),
 	}
 	must(t, c.SignCert(rand.Reader, ca))
-	s, err := ssh.NewCertSigner(c, key)
-	must(t, err)
-	return s
+	return c
 }
 
 // config reaches the server, by proxy p unless that is nil.
@@ -373,17 +304,6 @@ func (p *proxy) strand() {
 	p.stuck = true
 	for i := 0; i < len(p.conns); i += 2 {
 		_ = p.conns[i].Close()
-	}
-}
-
-func waitFor(t *testing.T, what string, ready func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !ready(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("%s does not come up", what)
-		}
 	}
 }
 

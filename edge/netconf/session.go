@@ -143,24 +143,30 @@ func (s *session) persists() bool {
 // rpc sends one operation and returns the answer. An error is an [rpcError]
 // when the device refused; any other error leaves the session broken.
 func (s *session) rpc(ctx context.Context, op any) (reply, error) {
+	r, _, err := s.exchange(ctx, op)
+	return r, err
+}
+
+// exchange is rpc with the answer as the device wrote it.
+func (s *session) exchange(ctx context.Context, op any) (r reply, doc string, err error) {
 	body, err := marshal(op)
 	if err != nil {
-		return reply{}, fmt.Errorf("write XML: %w", err)
+		return reply{}, "", fmt.Errorf("write XML: %w", err)
 	}
-	doc, err := s.send(ctx, body)
+	doc, err = s.send(ctx, body)
 	switch {
 	case errors.Is(err, errGarbled):
 		s.broken = true
-		return reply{}, err
+		return reply{}, "", err
 	case err != nil:
 		s.broken = true
-		return reply{}, fmt.Errorf("%w: netconf: %w", edge.ErrUnreachable, err)
+		return reply{}, "", fmt.Errorf("%w: netconf: %w", edge.ErrUnreachable, err)
 	}
-	r, err := parseReply([]byte(doc))
+	r, err = parseReply([]byte(doc))
 	if err != nil && !errors.As(err, new(rpcError)) {
 		s.broken = true
 	}
-	return r, err
+	return r, doc, err
 }
 
 func (s *session) send(ctx context.Context, body string) (doc string, err error) {

@@ -226,11 +226,16 @@ func (b *Box) send(ctx context.Context, op string, req *gnmi.SetRequest) error {
 }
 
 // Tunnels observes the BGP sessions of c, named as its tunnels: the models
-// have no tunnels, so one is up when its session is.
+// have no tunnels, so one is up when its session is. Without its session-state
+// it is not known.
 func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, error) {
 	w := &want{q: b.cfg.Quirks}
+	out := []edge.TunnelState{}
 	if w.q.lacks("bgp") {
-		return []edge.TunnelState{}, nil
+		for _, n := range c.BGP.Neighbours {
+			out = append(out, edge.TunnelState{Name: n.Tunnel, Unknown: true})
+		}
+		return out, nil
 	}
 	all := []path{w.bgp().to("bgp", "neighbors")}
 	if !w.q.lacks("bfd") {
@@ -248,11 +253,10 @@ func (b *Box) Tunnels(ctx context.Context, c edge.Config) ([]edge.TunnelState, e
 			}
 		}
 	}
-	out := []edge.TunnelState{}
 	for _, n := range c.BGP.Neighbours {
-		s := tree.at(w.bgp().to("bgp", "neighbors").list("neighbor", n.Addr.String()))
-		up := bare(leaf(s, "state", "session-state")) == "ESTABLISHED"
-		out = append(out, edge.TunnelState{Name: n.Tunnel, Up: up, BGP: up, BFD: bfd[n.Addr.String()]})
+		state := leaf(tree.at(w.bgp().to("bgp", "neighbors").list("neighbor", n.Addr.String())), "state", "session-state")
+		up := bare(state) == "ESTABLISHED"
+		out = append(out, edge.TunnelState{Name: n.Tunnel, Up: up, BGP: up, BFD: bfd[n.Addr.String()], Unknown: state == ""})
 	}
 	return out, nil
 }

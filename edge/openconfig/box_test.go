@@ -24,32 +24,54 @@ import (
 	"github.com/wardnet/wardnet/edge/edgetest"
 	"github.com/wardnet/wardnet/edge/foreign"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // kinds of simulated device. Between them they differ in every quirk.
-var zoo = map[string]habits{
-	"by the book":                        {commit: true, names: "modules", serial: "SN-1"},
-	"no Commit Confirmed":                {names: "modules"},
-	"refuses extensions":                 {more: true, refusesExtensions: true},
-	"no Get":                             {noGet: true, commit: true},
-	"no Capabilities":                    {noCapabilities: true, commit: true},
-	"neither":                            {noGet: true, noCapabilities: true, serial: "SN-1"},
-	"JSON_IETF only":                     {encoding: "JSON_IETF", commit: true},
-	"JSON only, bare names":              {encoding: "JSON", names: "bare"},
-	"JSON only, not told":                {more: true, encoding: "JSON", names: "bare", noCapabilities: true},
-	"scalar leaves":                      {form: "leaves", commit: true, serial: "SN-1"},
-	"scalar leaves, no Get":              {more: true, form: "leaves", noGet: true, noNotFound: true},
-	"blobs and leaves":                   {form: "mixed"},
-	"blobs that repeat a name":           {more: true, form: "wrapped", commit: true, serial: "SN-1"},
-	"empty origin":                       {emptyOrigin: true, commit: true},
-	"empty origin, no Get":               {more: true, emptyOrigin: true, noGet: true, noCapabilities: true, encoding: "JSON", names: "bare"},
-	"target in the prefix":               {target: "dc-leaf-1", noNotFound: true},
-	"interfaces and BGP alone, told":     {lacks: []string{"acl", "bfd", "routing-policy"}, tells: true, commit: true},
-	"interfaces and BGP alone, not told": {more: true, lacks: []string{"acl", "bfd", "routing-policy"}, noCapabilities: true, form: "leaves"},
-	"Get without a type":                 {more: true, anyType: true, form: "mixed", commit: true},
-	"says nothing of no data":            {more: true, noNotFound: true, commit: true},
+var zoo = map[string]gnmibox.Habits{
+	"by the book":                        {Commit: true, Names: "modules", Serial: "SN-1"},
+	"no Commit Confirmed":                {Names: "modules"},
+	"refuses extensions":                 {RefusesExtensions: true},
+	"no Get":                             {NoGet: true, Commit: true},
+	"no Capabilities":                    {NoCapabilities: true, Commit: true},
+	"neither":                            {NoGet: true, NoCapabilities: true, Serial: "SN-1"},
+	"JSON_IETF only":                     {Encoding: "JSON_IETF", Commit: true},
+	"JSON only, bare names":              {Encoding: "JSON", Names: "bare"},
+	"JSON only, not told":                {Encoding: "JSON", Names: "bare", NoCapabilities: true},
+	"scalar leaves":                      {Form: "leaves", Commit: true, Serial: "SN-1"},
+	"scalar leaves, no Get":              {Form: "leaves", NoGet: true, NoNotFound: true},
+	"blobs and leaves":                   {Form: "mixed"},
+	"blobs that repeat a name":           {Form: "wrapped", Commit: true, Serial: "SN-1"},
+	"empty origin":                       {EmptyOrigin: true, Commit: true},
+	"empty origin, no Get":               {EmptyOrigin: true, NoGet: true, NoCapabilities: true, Encoding: "JSON", Names: "bare"},
+	"target in the prefix":               {Target: "dc-leaf-1", NoNotFound: true},
+	"interfaces and BGP alone, told":     {Lacks: []string{"acl", "bfd", "routing-policy"}, Tells: true, Commit: true},
+	"interfaces and BGP alone, not told": {Lacks: []string{"acl", "bfd", "routing-policy"}, NoCapabilities: true, Form: "leaves"},
+	"Get without a type":                 {AnyType: true, Form: "mixed", Commit: true},
+	"says nothing of no data":            {NoNotFound: true, Commit: true},
+}
+
+// moreOfTheSame are those whose quirks others have, too.
+var moreOfTheSame = []string{
+	"refuses extensions", "JSON only, not told", "scalar leaves, no Get", "blobs that repeat a name", "empty origin, no Get",
+	"interfaces and BGP alone, not told", "Get without a type", "says nothing of no data",
+}
+
+// device is a simulated device of a test.
+type device struct{ *gnmibox.Device }
+
+func newDevice(t testing.TB, h gnmibox.Habits) *device {
+	t.Helper()
+	d, err := gnmibox.New(h)
+	must(t, err)
+	return &device{d}
+}
+
+func (d *device) edit(t testing.TB, fn func(*gnmibox.Store)) {
+	t.Helper()
+	must(t, d.Edit(func(s *gnmibox.Store) error { fn(s); return nil }))
 }
 
 // rig is a driver's Box on a simulated device.
@@ -58,10 +80,10 @@ type rig struct {
 	box foreign.Box
 }
 
-func open(t testing.TB, h habits) *rig {
+func open(t testing.TB, h gnmibox.Habits) *rig {
 	t.Helper()
 	d := newDevice(t, h)
-	box, err := d.open(t, Config{Serial: h.serial, Timeout: 5 * time.Second})
+	box, err := d.open(t, Config{Serial: h.Serial, Timeout: 30 * time.Second})
 	must(t, err)
 	return &rig{d, box}
 }
@@ -69,7 +91,7 @@ func open(t testing.TB, h habits) *rig {
 func (d *device) open(t testing.TB, cfg Config) (foreign.Box, error) {
 	t.Helper()
 	addr, creds := d.serve(t)
-	cfg.Quirks.Target = d.target
+	cfg.Quirks.Target = d.Target
 	conn, err := Dial(addr, creds, nil, cfg.Quirks)
 	must(t, err)
 	t.Cleanup(func() { must(t, conn.Close()) })
@@ -90,14 +112,14 @@ func (r *rig) holds(t testing.TB, want edge.Config) {
 	got, err := r.box.Read(t.Context(), want)
 	must(t, err)
 	if change := edge.Diff(got, want); !change.Empty() {
-		t.Fatalf("read back:\n%s\n%s", change, r.text())
+		t.Fatalf("read back:\n%s\n%s", change, r.Text())
 	}
 }
 
 // pruned is a configuration without empty containers, to compare.
 func pruned(t testing.TB, text string) string {
 	t.Helper()
-	v, err := parse([]byte(text))
+	v, err := gnmibox.Parse([]byte(text))
 	must(t, err)
 	b, err := json.MarshalIndent(prune(v), "", " ")
 	must(t, err)
@@ -142,6 +164,7 @@ func full() edge.Config {
 		},
 		BGP: edge.BGP{
 			ASN: 4200000007, RouterID: addr("172.16.0.7"), Networks: []netip.Prefix{pfx("10.64.16.0/20"), pfx("fd00:64:1::/48")},
+			Accept: []netip.Prefix{pfx("10.64.0.0/10"), pfx("172.16.0.1/32")},
 			Neighbours: []edge.Neighbour{
 				{Tunnel: "c-1-a--hub-1", Addr: addr("203.0.113.1"), ASN: 4200000001, Preference: 200, BFDMinMS: 300, BFDMult: 3},
 				{Tunnel: "c-1-b--hub-1", Addr: addr("fd00:ffff::1"), ASN: 4200000001, Preference: 100},
@@ -157,9 +180,9 @@ func full() edge.Config {
 
 // each runs a test on every kind of device, or without those that have more of
 // the same.
-func each(t *testing.T, more bool, run func(*testing.T, habits)) {
+func each(t *testing.T, more bool, run func(*testing.T, gnmibox.Habits)) {
 	for name, h := range zoo {
-		if h.more && !more {
+		if slices.Contains(moreOfTheSame, name) && !more {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +195,8 @@ func each(t *testing.T, more bool, run func(*testing.T, habits)) {
 // The controller's contract, through the core for foreign devices: on each
 // kind of device in fake time, over TLS on a network in memory.
 func TestContract(t *testing.T) {
-	each(t, false, func(t *testing.T, h habits) {
+	t.Parallel()
+	each(t, false, func(t *testing.T, h gnmibox.Habits) {
 		for _, c := range edgetest.Cases() {
 			t.Run(c.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -183,7 +207,7 @@ func TestContract(t *testing.T) {
 							grpc.WithTransportCredentials(credentials.NewTLS(d.serveOn(t, ln))))
 						must(t, err)
 						t.Cleanup(func() { must(t, conn.Close()) })
-						box, err := Open(t.Context(), conn, Config{Serial: h.serial, Quirks: Quirks{Target: h.target}})
+						box, err := Open(t.Context(), conn, Config{Serial: h.Serial, Quirks: Quirks{Target: h.Target}})
 						must(t, err)
 						return drive(t, h, box, keys)
 					})
@@ -196,15 +220,17 @@ func TestContract(t *testing.T) {
 // The same in real time over TCP, for a device that returns by itself and one
 // that does not.
 func TestContractOverTCP(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"by the book", "neither"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			edgetest.Run(t, func(t *testing.T, keys map[string]crypto.PublicKey) controller.Driver {
 				d := newDevice(t, zoo[name])
 				addr, creds := d.serve(t)
 				conn, err := Dial(addr, creds, nil, Quirks{})
 				must(t, err)
 				t.Cleanup(func() { must(t, conn.Close()) })
-				box, err := OpenLater(conn, Config{Serial: d.serial})
+				box, err := OpenLater(conn, Config{Serial: d.Serial})
 				must(t, err)
 				_, err = box.Read(t.Context(), edge.Config{}) // opens it
 				must(t, err)
@@ -214,18 +240,18 @@ func TestContractOverTCP(t *testing.T) {
 	}
 }
 
-func drive(t *testing.T, h habits, box foreign.Box, keys map[string]crypto.PublicKey) controller.Driver {
+func drive(t *testing.T, h gnmibox.Habits, box foreign.Box, keys map[string]crypto.PublicKey) controller.Driver {
 	t.Helper()
 	d, err := foreign.New(t.Context(), foreign.Deps{
 		Device: edgetest.Device, Keys: keys, Box: box, Journal: &notes{}, Log: slog.New(slog.DiscardHandler),
 	}, foreign.Config{})
 	must(t, err)
 	t.Cleanup(func() { must(t, d.Close()) })
-	if rules := slices.Contains(d.Holds(), edge.KindRule); rules == slices.Contains(h.lacks, "acl") {
+	if rules := slices.Contains(d.Holds(), edge.KindRule); rules == slices.Contains(h.Lacks, "acl") {
 		t.Fatalf("holds rules: %t", rules)
 	}
-	if d.Emulated() == h.commit {
-		t.Fatalf("emulated: %t, the device has Commit Confirmed: %t", d.Emulated(), h.commit)
+	if d.Emulated() == h.Commit {
+		t.Fatalf("emulated: %t, the device has Commit Confirmed: %t", d.Emulated(), h.Commit)
 	}
 	return d
 }
@@ -239,22 +265,23 @@ func (n *notes) Save(_ context.Context, e foreign.Entry) error { n.Entry = e; re
 // Everything is written, read back the same, changed, and taken away without a
 // trace; what is not ours never changes.
 func TestLife(t *testing.T) {
-	each(t, true, func(t *testing.T, h habits) {
+	t.Parallel()
+	each(t, true, func(t *testing.T, h gnmibox.Habits) {
 		r := open(t, h)
-		before := pruned(t, r.text())
+		before := pruned(t, r.Text())
 		none, c := edge.Config{Device: edgetest.Device}, full()
 		c.Circuits[0].Port = "eth3" // eth1 has an MTU that is not ours
 		c.Segments[0].Port = "eth1.20"
 		r.holds(t, none)
 		r.write(t, none, c)
-		sets := r.sets
+		sets := r.Sets()
 		r.write(t, c, c)
-		if r.sets != sets {
-			t.Errorf("an unchanged device got %d Sets", r.sets-sets)
+		if r.Sets() != sets {
+			t.Errorf("an unchanged device got %d Sets", r.Sets()-sets)
 		}
 		states, err := r.box.Tunnels(t.Context(), c)
 		must(t, err)
-		bfd := !slices.Contains(h.lacks, "bfd")
+		bfd := !slices.Contains(h.Lacks, "bfd")
 		want := []edge.TunnelState{{Name: "c-1-a--hub-1", Up: true, BGP: true, BFD: bfd}, {Name: "c-1-b--hub-1", Up: true, BGP: true, BFD: bfd}}
 		if !slices.Equal(states, want) {
 			t.Errorf("tunnels %v, want %v", states, want)
@@ -267,20 +294,22 @@ func TestLife(t *testing.T) {
 		d.Rules = c.Rules[1:]
 		r.write(t, c, d)
 		r.write(t, d, none)
-		if after := pruned(t, r.text()); after != before {
+		if after := pruned(t, r.Text()); after != before {
 			t.Errorf("left behind:\n%s\nwas\n%s", after, before)
 		}
 	})
 }
 
 func TestOpen(t *testing.T) {
+	t.Parallel()
 	for name, h := range zoo {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := open(t, h)
 			s := fmt.Sprint(r.box)
 			for what, want := range map[string]bool{
-				"Subscribe ONCE": h.noGet, "Commit Confirmed": h.commit, "commit emulated": !h.commit, `origin ""`: h.emptyOrigin,
-				"Set in JSON,": h.encoding == "JSON", ", without acl, bfd, routing-policy": len(h.lacks) > 0,
+				"Subscribe ONCE": h.NoGet, "Commit Confirmed": h.Commit, "commit emulated": !h.Commit, `origin ""`: h.EmptyOrigin,
+				"Set in JSON,": h.Encoding == "JSON", ", without acl, bfd, routing-policy": len(h.Lacks) > 0,
 			} {
 				if strings.Contains(s, what) != want {
 					t.Errorf("%s; want %q in it: %t", s, what, want)

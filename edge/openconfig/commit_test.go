@@ -6,23 +6,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openconfig/gnmi/proto/gnmi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/foreign"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 // Against a device that returns by itself, without the core.
 func TestCommitConfirmed(t *testing.T) {
+	t.Parallel()
 	r := open(t, zoo["by the book"])
 	c, ok := r.box.(foreign.Confirmer)
 	if !ok {
 		t.Fatal("no Confirmer")
 	}
 	none, want := edge.Config{Device: "e-1"}, full() // its eth1 has an MTU that is not ours
-	before := r.text()
+	before := r.Text()
 	if err := c.Keep(t.Context(), "c-1"); !errors.Is(err, edge.ErrRejected) {
 		t.Errorf("kept what is not there: %v", err)
 	}
@@ -35,7 +36,7 @@ func TestCommitConfirmed(t *testing.T) {
 		t.Errorf("kept another's: %v", err)
 	}
 	must(t, c.Cancel(t.Context(), "c-1"))
-	if r.text() != before {
+	if r.Text() != before {
 		t.Error("the cancelled commit left something behind")
 	}
 	must(t, c.Try(t.Context(), "c-3", none, want, time.Minute))
@@ -52,10 +53,10 @@ func TestCommitConfirmed(t *testing.T) {
 	must(t, c.Try(t.Context(), "c-4", want, want, time.Minute))
 	must(t, c.Keep(t.Context(), "c-4"))
 	// By itself, exactly as it was.
-	kept, next := r.text(), want
+	kept, next := r.Text(), want
 	next.Loopback = netip.MustParseAddr("172.16.0.9")
 	must(t, c.Try(t.Context(), "c-5", want, next, 50*time.Millisecond))
-	for end := time.Now().Add(10 * time.Second); r.text() != kept; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); r.Text() != kept; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("not back by itself")
 		}
@@ -65,13 +66,14 @@ func TestCommitConfirmed(t *testing.T) {
 // A reply that is lost on trial must not pass for success: the device may have
 // done it without the deadline.
 func TestTryWithoutAnswer(t *testing.T) {
+	t.Parallel()
 	r := open(t, zoo["by the book"])
-	r.fail = func(when string, _ *gnmi.SetRequest) error {
+	r.Fail(func(when string, _ *gnmibox.Store) error {
 		if when == "after" {
 			return status.Error(codes.Unavailable, "connection reset")
 		}
 		return nil
-	}
+	})
 	err := r.box.(foreign.Confirmer).Try(t.Context(), "c-1", edge.Config{}, writable(), time.Minute)
 	if !errors.Is(err, edge.ErrUnreachable) || errors.Is(err, edge.ErrRejected) {
 		t.Errorf("%v, want that the outcome is open", err)

@@ -9,13 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/openconfig/gnmi/proto/gnmi"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 )
 
 // serve runs the device over TLS on loopback, and gives the address and what a
@@ -30,25 +25,12 @@ func (d *device) serve(t testing.TB) (string, *tls.Config) {
 func (d *device) serveOn(t testing.TB, ln net.Listener) *tls.Config {
 	t.Helper()
 	ca, pool := authority(t)
-	opts := []grpc.ServerOption{grpc.Creds(credentials.NewTLS(&tls.Config{
+	stop := d.Serve(ln, &tls.Config{
 		Certificates: []tls.Certificate{ca.leaf(t, "device")}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
-	}))}
-	if d.maxMessage > 0 {
-		opts = append(opts, grpc.MaxRecvMsgSize(d.maxMessage))
-	}
-	srv := grpc.NewServer(opts...)
-	gnmi.RegisterGNMIServer(srv, d)
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
+	})
 	t.Cleanup(func() {
-		srv.Stop()
-		if err := <-done; err != nil && !strings.Contains(err.Error(), "closed") {
+		if err := stop(); err != nil {
 			t.Error(err)
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.timer != nil {
-			d.timer.Stop()
 		}
 	})
 	return &tls.Config{RootCAs: pool, ServerName: "device", Certificates: []tls.Certificate{ca.leaf(t, "wardnet")}}

@@ -17,6 +17,7 @@ import (
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/foreign"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 func writable() edge.Config {
@@ -28,89 +29,101 @@ func writable() edge.Config {
 // Whatever somebody changes in what is ours is seen, and put right; the rest is
 // nobody's business.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	r := open(t, zoo["by the book"])
 	c := writable()
 	r.write(t, edge.Config{Device: c.Device}, c)
-	good := r.config.clone()
+	good := r.Snapshot()
 	entry := map[string]any{
 		"sequence-id": json.Number("7"), "config": map[string]any{"sequence-id": json.Number("7")},
 		"actions": map[string]any{"config": map[string]any{"forwarding-action": "openconfig-acl:ACCEPT"}},
 	}
-	path := func(s string) []*gnmi.PathElem { return elems(t, s) }
 	for what, edit := range map[string]struct {
 		want string // in the difference; "": none
-		do   func(*store) error
+		do   func(*gnmibox.Store) error
 	}{
-		"another's interface": {"", func(s *store) error {
-			return s.set(path("interfaces/interface[name=mgmt0]/config/mtu"), json.Number("1400"), false)
+		"another's interface": {"", func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=mgmt0]/config/mtu", json.Number("1400"))
 		}},
-		"another's address": {"", func(s *store) error {
-			return s.set(path("interfaces/interface[name=mgmt0]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=192.0.2.11]/config"), map[string]any{"ip": "192.0.2.11", "prefix-length": json.Number("24")}, false)
+		"another's address": {"", func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=mgmt0]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=192.0.2.11]/config", map[string]any{"ip": "192.0.2.11", "prefix-length": json.Number("24")})
 		}},
-		"loopback gone":    {"- loopback", func(s *store) error { return s.delete(path("interfaces/interface[name=Loopback99]")) }},
-		"loopback address": {"loopback", func(s *store) error { return s.delete(path("interfaces/interface[name=Loopback99]/subinterfaces")) }},
-		"mtu": {"mtu 1600 → 1200", func(s *store) error {
-			return s.set(path("interfaces/interface[name=eth3]/config/mtu"), json.Number("1200"), false)
+		"loopback gone":    {"- loopback", func(s *gnmibox.Store) error { return s.Delete("interfaces/interface[name=Loopback99]") }},
+		"loopback address": {"loopback", func(s *gnmibox.Store) error { return s.Delete("interfaces/interface[name=Loopback99]/subinterfaces") }},
+		"mtu": {"mtu 1600 → 1200", func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=eth3]/config/mtu", json.Number("1200"))
 		}},
-		"shut": {"circuit c-1-a", func(s *store) error {
-			return s.set(path("interfaces/interface[name=eth3]/config/enabled"), false, false)
+		"shut": {"circuit c-1-a", func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=eth3]/config/enabled", false)
 		}},
-		"mark": {"circuit c-1-a", func(s *store) error { return s.delete(path("interfaces/interface[name=eth3]/config/description")) }},
-		"circuit address gone": {"address 203.0.113.2/30 → none", func(s *store) error {
-			return s.delete(path("interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4"))
+		"mark": {"circuit c-1-a", func(s *gnmibox.Store) error { return s.Delete("interfaces/interface[name=eth3]/config/description") }},
+		"circuit address gone": {"address 203.0.113.2/30 → none", func(s *gnmibox.Store) error {
+			return s.Delete("interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4")
 		}},
-		"VLAN": {"segment staff", func(s *store) error {
-			return s.set(path("interfaces/interface[name=eth1]/subinterfaces/subinterface[index=20]/vlan/match/single-tagged/config/vlan-id"), json.Number("21"), false)
+		"VLAN": {"segment staff", func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=eth1]/subinterfaces/subinterface[index=20]/vlan/match/single-tagged/config/vlan-id", json.Number("21"))
 		}},
-		"segment gone": {"segment staff", func(s *store) error {
-			return errors.Join(s.delete(path("interfaces/interface[name=eth1]/subinterfaces/subinterface[index=20]")), s.delete(path("acl/interfaces/interface[id=eth1.20]")))
+		"segment gone": {"segment staff", func(s *gnmibox.Store) error {
+			return errors.Join(s.Delete("interfaces/interface[name=eth1]/subinterfaces/subinterface[index=20]"), s.Delete("acl/interfaces/interface[id=eth1.20]"))
 		}},
-		"AS": {"asn 4200000007 → 65000", func(s *store) error {
-			return s.set(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/global/config/as"), json.Number("65000"), false)
+		"AS": {"asn 4200000007 → 65000", func(s *gnmibox.Store) error {
+			return s.Set("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/global/config/as", json.Number("65000"))
 		}},
-		"network": {"bgp", func(s *store) error {
-			return s.delete(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=STATIC][name=DEFAULT]/static-routes/static[prefix=10.64.16.0/20]"))
+		"network": {"bgp", func(s *gnmibox.Store) error {
+			return s.Delete("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=STATIC][name=DEFAULT]/static-routes/static[prefix=10.64.16.0/20]")
 		}},
-		"neighbour gone": {"neighbour c-1-a--hub-1", func(s *store) error {
-			return s.delete(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]"))
+		"filter": {"accept", func(s *gnmibox.Store) error {
+			return s.Delete("routing-policy/defined-sets/prefix-sets/prefix-set[name=wardnet-accept-4]/prefixes/prefix[ip-prefix=10.64.0.0/10][masklength-range=10..32]")
 		}},
-		"peer AS": {"asn 4200000001 → 65001", func(s *store) error {
-			return s.set(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/config/peer-as"), json.Number("65001"), false)
+		"wider filter": {"accept", func(s *gnmibox.Store) error {
+			return s.Set("routing-policy/defined-sets/prefix-sets/prefix-set[name=wardnet-accept-4]/prefixes/prefix[ip-prefix=0.0.0.0/0][masklength-range=0..32]/config", map[string]any{"ip-prefix": "0.0.0.0/0", "masklength-range": "0..32"})
 		}},
-		"preference": {"preference 200 → 7", func(s *store) error {
-			return s.set(path("routing-policy/policy-definitions/policy-definition[name=wardnet-in-c-1-a--hub-1]/statements/statement[name=preference]/actions/bgp-actions/config/set-local-pref"), json.Number("7"), false)
+		"other lengths": {"accept", func(s *gnmibox.Store) error {
+			return s.Set("routing-policy/defined-sets/prefix-sets/prefix-set[name=wardnet-accept-4]/prefixes/prefix[ip-prefix=10.64.0.0/10][masklength-range=10..11]/config", map[string]any{"ip-prefix": "10.64.0.0/10", "masklength-range": "10..11"})
 		}},
-		"BFD": {"neighbour c-1-a--hub-1", func(s *store) error {
-			return s.set(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/enable-bfd/config/enabled"), false, false)
+		"no filter": {"neighbour c-1-a--hub-1", func(s *gnmibox.Store) error {
+			return s.Delete("routing-policy/policy-definitions/policy-definition[name=wardnet-in-c-1-a--hub-1]/statements/statement[name=preference]/conditions")
 		}},
-		"BFD interval": {"neighbour c-1-a--hub-1", func(s *store) error {
-			return s.set(path("bfd/interfaces/interface[id=eth3]/config/desired-minimum-tx-interval"), json.Number("900000"), false)
+		"neighbour gone": {"neighbour c-1-a--hub-1", func(s *gnmibox.Store) error {
+			return s.Delete("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]")
 		}},
-		"export policy": {"neighbour c-1-a--hub-1", func(s *store) error {
-			return s.delete(path("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/afi-safis/afi-safi[afi-safi-name=IPV4_UNICAST]/apply-policy/config/export-policy"))
+		"peer AS": {"asn 4200000001 → 65001", func(s *gnmibox.Store) error {
+			return s.Set("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/config/peer-as", json.Number("65001"))
 		}},
-		"a rule's entry": {"rule p-mail/staff", func(s *store) error {
-			return s.delete(path("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]"))
+		"preference": {"preference 200 → 7", func(s *gnmibox.Store) error {
+			return s.Set("routing-policy/policy-definitions/policy-definition[name=wardnet-in-c-1-a--hub-1]/statements/statement[name=preference]/actions/bgp-actions/config/set-local-pref", json.Number("7"))
 		}},
-		"an entry for all": {"drift:wardnet-in-staff-4#7", func(s *store) error {
-			return s.set(path("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=7]"), entry, false)
+		"BFD": {"neighbour c-1-a--hub-1", func(s *gnmibox.Store) error {
+			return s.Set("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/enable-bfd/config/enabled", false)
 		}},
-		"the denial": {"drift:", func(s *store) error {
-			return s.set(path("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=50]/actions/config/forwarding-action"), "ACCEPT", false)
+		"BFD interval": {"neighbour c-1-a--hub-1", func(s *gnmibox.Store) error {
+			return s.Set("bfd/interfaces/interface[id=eth3]/config/desired-minimum-tx-interval", json.Number("900000"))
 		}},
-		"one more match": {"drift:wardnet-in-staff-4#10", func(s *store) error {
-			return s.set(path("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]/ipv4/config/dscp"), json.Number("46"), false)
+		"export policy": {"neighbour c-1-a--hub-1", func(s *gnmibox.Store) error {
+			return s.Delete("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/afi-safis/afi-safi[afi-safi-name=IPV4_UNICAST]/apply-policy/config/export-policy")
 		}},
-		"the model's default": {"", func(s *store) error {
-			return s.set(path("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]/actions/config/log-action"), "LOG_NONE", false)
+		"a rule's entry": {"rule p-mail/staff", func(s *gnmibox.Store) error {
+			return s.Delete("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]")
 		}},
-		"unbound": {"drift:/acl/interfaces", func(s *store) error { return s.delete(path("acl/interfaces/interface[id=eth1.20]/ingress-acl-sets")) }},
-		"another's binding beside": {"", func(s *store) error {
-			return s.set(path("acl/interfaces/interface[id=eth1.20]/ingress-acl-sets/ingress-acl-set[set-name=mgmt-only][type=ACL_IPV4]/config"), map[string]any{"set-name": "mgmt-only", "type": "ACL_IPV4"}, false)
+		"an entry for all": {"drift:wardnet-in-staff-4#7", func(s *gnmibox.Store) error {
+			return s.Set("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=7]", entry)
+		}},
+		"the denial": {"drift:", func(s *gnmibox.Store) error {
+			return s.Set("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=50]/actions/config/forwarding-action", "ACCEPT")
+		}},
+		"one more match": {"drift:wardnet-in-staff-4#10", func(s *gnmibox.Store) error {
+			return s.Set("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]/ipv4/config/dscp", json.Number("46"))
+		}},
+		"the model's default": {"", func(s *gnmibox.Store) error {
+			return s.Set("acl/acl-sets/acl-set[name=wardnet-in-staff-4][type=ACL_IPV4]/acl-entries/acl-entry[sequence-id=10]/actions/config/log-action", "LOG_NONE")
+		}},
+		"unbound": {"drift:/acl/interfaces", func(s *gnmibox.Store) error { return s.Delete("acl/interfaces/interface[id=eth1.20]/ingress-acl-sets") }},
+		"another's binding beside": {"", func(s *gnmibox.Store) error {
+			return s.Set("acl/interfaces/interface[id=eth1.20]/ingress-acl-sets/ingress-acl-set[set-name=mgmt-only][type=ACL_IPV4]/config", map[string]any{"set-name": "mgmt-only", "type": "ACL_IPV4"})
 		}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			r.edit(t, func(s *store) { must(t, edit.do(s)) })
+			r.edit(t, func(s *gnmibox.Store) { must(t, edit.do(s)) })
 			got, err := r.box.Read(t.Context(), c)
 			must(t, err)
 			change := edge.Diff(c, got).String()
@@ -119,65 +132,38 @@ func TestDrift(t *testing.T) {
 			}
 			must(t, r.box.Write(t.Context(), got, c))
 			r.holds(t, c)
-			r.mu.Lock()
-			r.config = good.clone()
-			r.mu.Unlock()
+			r.Restore(good)
 		})
 	}
 }
 
-// elems parses a path as a person writes it.
-func elems(t testing.TB, s string) []*gnmi.PathElem {
-	t.Helper()
-	var out []*gnmi.PathElem
-	depth, start := 0, 0
-	for i := 0; i <= len(s); i++ {
-		if i < len(s) && (s[i] != '/' || depth > 0) {
-			depth += map[byte]int{'[': 1, ']': -1}[s[i]]
-			continue
-		}
-		name, rest, _ := strings.Cut(s[start:i], "[")
-		e := &gnmi.PathElem{Name: name}
-		for rest != "" {
-			var kv string
-			kv, rest, _ = strings.Cut(rest, "]")
-			rest = strings.TrimPrefix(rest, "[")
-			k, v, _ := strings.Cut(kv, "=")
-			if e.Key == nil {
-				e.Key = map[string]string{}
-			}
-			e.Key[k] = v
-		}
-		out, start = append(out, e), i+1
-	}
-	return out
-}
-
 // What is on the device and not ours is never overwritten.
 func TestConflicts(t *testing.T) {
-	for what, edit := range map[string]func(*store) error{
-		"/interfaces/interface[name=Loopback99]": func(s *store) error {
-			return s.set(elems(t, "interfaces/interface[name=Loopback99]/config"), map[string]any{"name": "Loopback99", "type": "iana-if-type:softwareLoopback", "description": "another's"}, false)
+	t.Parallel()
+	for what, edit := range map[string]func(*gnmibox.Store) error{
+		"/interfaces/interface[name=Loopback99]": func(s *gnmibox.Store) error {
+			return s.Set("interfaces/interface[name=Loopback99]/config", map[string]any{"name": "Loopback99", "type": "iana-if-type:softwareLoopback", "description": "another's"})
 		},
-		"BGP runs already as AS 65000": func(s *store) error {
+		"BGP runs already as AS 65000": func(s *gnmibox.Store) error {
 			p := "network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]"
-			return errors.Join(s.set(elems(t, p+"/config"), map[string]any{"identifier": "BGP", "name": "BGP"}, false),
-				s.set(elems(t, p+"/bgp/global/config/as"), json.Number("65000"), false))
+			return errors.Join(s.Set(p+"/config", map[string]any{"identifier": "BGP", "name": "BGP"}),
+				s.Set(p+"/bgp/global/config/as", json.Number("65000")))
 		},
-		"neighbor[neighbor-address=203.0.113.1]": func(s *store) error {
+		"neighbor[neighbor-address=203.0.113.1]": func(s *gnmibox.Store) error {
 			p := "network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=BGP][name=BGP]"
-			return errors.Join(s.set(elems(t, p+"/config"), map[string]any{"identifier": "BGP", "name": "BGP"}, false),
-				s.set(elems(t, p+"/bgp/global/config/as"), json.Number("4200000007"), false),
-				s.set(elems(t, p+"/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/config"), map[string]any{"neighbor-address": "203.0.113.1", "description": "transit"}, false))
+			return errors.Join(s.Set(p+"/config", map[string]any{"identifier": "BGP", "name": "BGP"}),
+				s.Set(p+"/bgp/global/config/as", json.Number("4200000007")),
+				s.Set(p+"/bgp/neighbors/neighbor[neighbor-address=203.0.113.1]/config", map[string]any{"neighbor-address": "203.0.113.1", "description": "transit"}))
 		},
-		"static[prefix=10.64.16.0/20]": func(s *store) error {
-			return s.set(elems(t, "network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=STATIC][name=DEFAULT]/static-routes/static[prefix=10.64.16.0/20]/config"), map[string]any{"prefix": "10.64.16.0/20"}, false)
+		"static[prefix=10.64.16.0/20]": func(s *gnmibox.Store) error {
+			return s.Set("network-instances/network-instance[name=DEFAULT]/protocols/protocol[identifier=STATIC][name=DEFAULT]/static-routes/static[prefix=10.64.16.0/20]/config", map[string]any{"prefix": "10.64.16.0/20"})
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			r := open(t, zoo["by the book"])
-			r.edit(t, func(s *store) { must(t, edit(s)) })
-			before := r.text()
+			r.edit(t, func(s *gnmibox.Store) { must(t, edit(s)) })
+			before := r.Text()
 			none := edge.Config{Device: "e-1"}
 			got, err := r.box.Read(t.Context(), none)
 			must(t, err)
@@ -188,7 +174,7 @@ func TestConflicts(t *testing.T) {
 			if !errors.Is(err, edge.ErrRejected) || !strings.Contains(err.Error(), what) {
 				t.Errorf("%v, want a rejection that names %s", err, what)
 			}
-			if r.text() != before {
+			if r.Text() != before {
 				t.Error("the device was changed")
 			}
 		})
@@ -197,6 +183,7 @@ func TestConflicts(t *testing.T) {
 
 // The device refuses, or seems to.
 func TestSetFails(t *testing.T) {
+	t.Parallel()
 	none := edge.Config{Device: "e-1"}
 	for name, c := range map[string]struct {
 		when         string
@@ -215,19 +202,20 @@ func TestSetFails(t *testing.T) {
 		"refused in part":  {when: "after", err: status.Error(codes.Aborted, "line card 2 failed"), partial: true, says: "holds a part of the change"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := open(t, zoo["no Commit Confirmed"])
-			before := r.text()
-			r.fail = func(when string, _ *gnmi.SetRequest) error {
+			before := r.Text()
+			r.Fail(func(when string, s *gnmibox.Store) error {
 				if when != c.when {
 					return nil
 				}
 				if c.partial {
-					must(t, r.config.delete(elems(t, "acl/interfaces/interface[id=eth1.20]")))
+					must(t, s.Delete("acl/interfaces/interface[id=eth1.20]"))
 				}
 				return c.err
-			}
+			})
 			err := r.box.Write(t.Context(), none, writable())
-			r.fail = nil
+			r.Fail(nil)
 			if c.done {
 				must(t, err)
 				r.holds(t, writable())
@@ -244,7 +232,7 @@ func TestSetFails(t *testing.T) {
 				must(t, err)
 				must(t, r.box.Write(t.Context(), got, writable()))
 				r.holds(t, writable())
-			} else if r.text() != before {
+			} else if r.Text() != before {
 				t.Error("the device changed")
 			}
 		})
@@ -252,6 +240,7 @@ func TestSetFails(t *testing.T) {
 }
 
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	val := func(s string) *gnmi.TypedValue {
 		return &gnmi.TypedValue{Value: &gnmi.TypedValue_JsonIetfVal{JsonIetfVal: []byte(s)}}
 	}
@@ -283,13 +272,14 @@ func TestGarbage(t *testing.T) {
 		"cut short":       {cut: true, says: []string{"before all was told"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := zoo["JSON_IETF only"]
-			h.noGet = c.cut
+			h.NoGet = c.cut
 			r := open(t, h)
 			want := writable()
 			r.write(t, edge.Config{Device: "e-1"}, want)
-			before := r.text()
-			r.spoil, r.cut = c.spoil, c.cut
+			before := r.Text()
+			r.Spoil(c.spoil, c.cut)
 			_, err := r.box.Read(t.Context(), want)
 			for _, s := range c.says {
 				if err == nil || !strings.Contains(err.Error(), s) {
@@ -299,36 +289,36 @@ func TestGarbage(t *testing.T) {
 			if err := r.box.Write(t.Context(), want, edge.Config{Device: "e-1"}); err == nil {
 				t.Error("Write went on from what could not be read")
 			}
-			if r.text() != before {
+			if r.Text() != before {
 				t.Error("the device was changed")
 			}
-			r.spoil, r.cut = nil, false
+			r.Spoil(nil, false)
 			r.holds(t, want)
 		})
 	}
 }
 
 func TestSerial(t *testing.T) {
-	h := habits{serial: "SN-1"}
+	t.Parallel()
+	h := gnmibox.Habits{Serial: "SN-1"}
 	d := newDevice(t, h)
 	if _, err := d.open(t, Config{Serial: "SN-2"}); !errors.Is(err, foreign.ErrOtherDevice) || !strings.Contains(err.Error(), `"SN-1"`) {
 		t.Errorf("%v, want that another device answers", err)
 	}
 	r := open(t, h)
-	r.mu.Lock()
-	r.serial, r.state = "SN-3", nil // swapped while we were connected
-	r.mu.Unlock()
-	before := r.text()
-	if err := r.box.Write(t.Context(), edge.Config{}, writable()); !errors.Is(err, foreign.ErrOtherDevice) || r.text() != before {
+	r.Change(func(h *gnmibox.Habits) { h.Serial = "SN-3" }) // swapped while we were connected
+	before := r.Text()
+	if err := r.box.Write(t.Context(), edge.Config{}, writable()); !errors.Is(err, foreign.ErrOtherDevice) || r.Text() != before {
 		t.Errorf("%v, want that another device answers and nothing is changed", err)
 	}
-	d = newDevice(t, habits{})
+	d = newDevice(t, gnmibox.Habits{})
 	if _, err := d.open(t, Config{Serial: "SN-9"}); err != nil {
 		t.Errorf("a device that tells no serial number: %v", err)
 	}
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	addr := ln.Addr().String()
@@ -343,7 +333,7 @@ func TestUnreachable(t *testing.T) {
 		t.Error("dialled without TLS")
 	}
 	// A client whose certificate the device does not know.
-	d := newDevice(t, habits{})
+	d := newDevice(t, gnmibox.Habits{})
 	addr, creds := d.serve(t)
 	creds.Certificates = nil
 	conn2, err := Dial(addr, creds, nil, Quirks{})
@@ -355,6 +345,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestMessageSizes(t *testing.T) {
+	t.Parallel()
 	big := writable()
 	for i := range 400 {
 		r := big.Rules[0]
@@ -362,19 +353,19 @@ func TestMessageSizes(t *testing.T) {
 		big.Rules = append(big.Rules, r)
 	}
 	none := edge.Config{Device: "e-1"}
-	r := open(t, habits{maxMessage: 200_000})
-	before := r.text()
+	r := open(t, gnmibox.Habits{MaxMessage: 200_000})
+	before := r.Text()
 	err := r.box.Write(t.Context(), none, big)
-	if !errors.Is(err, edge.ErrRejected) || !strings.Contains(err.Error(), "raise the device's limit") || r.text() != before {
+	if !errors.Is(err, edge.ErrRejected) || !strings.Contains(err.Error(), "raise the device's limit") || r.Text() != before {
 		t.Errorf("%v, want a rejection with what to do", err)
 	}
-	d := newDevice(t, habits{})
+	d := newDevice(t, gnmibox.Habits{})
 	box, err := d.open(t, Config{Quirks: Quirks{MaxMessage: 200_000}})
 	must(t, err)
 	if err := box.Write(t.Context(), none, big); !errors.Is(err, edge.ErrRejected) || !strings.Contains(err.Error(), "max_message") {
 		t.Errorf("%v, want a rejection that names the quirk", err)
 	}
 	(&rig{d, box}).write(t, none, writable())
-	r = open(t, habits{})
+	r = open(t, gnmibox.Habits{})
 	r.write(t, none, big) // some MB, more than gRPC takes unasked
 }

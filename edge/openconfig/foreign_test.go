@@ -8,25 +8,27 @@ import (
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 // A port that becomes ours keeps the addresses that it had.
 func TestAddressesOfOthers(t *testing.T) {
+	t.Parallel()
 	for what, k := range map[string]edge.Circuit{
 		"static": {Name: "c-1", MTU: 1500, Port: "eth3", Addressing: inventory.Static, Address: netip.MustParsePrefix("203.0.113.2/30")},
 		"DHCP":   {Name: "c-1", MTU: 1500, Port: "eth3", Addressing: inventory.DHCP},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := open(t, zoo["by the book"])
-			r.edit(t, func(s *store) {
-				must(t, s.set(elems(t, "interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=198.18.0.1]/config"), map[string]any{"ip": "198.18.0.1", "prefix-length": json.Number("24")}, false))
+			r.edit(t, func(s *gnmibox.Store) {
+				must(t, s.Set("interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=198.18.0.1]/config", map[string]any{"ip": "198.18.0.1", "prefix-length": json.Number("24")}))
 			})
-			before := pruned(t, r.text())
+			before := pruned(t, r.Text())
 			none, c := edge.Config{Device: "e-1"}, edge.Config{Device: "e-1", Circuits: []edge.Circuit{k}}
 			r.write(t, none, c)
 			if k.Address.IsValid() { // ours is changed to another's
-				r.edit(t, func(s *store) {
-					must(t, s.delete(elems(t, "interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=203.0.113.2]")))
+				r.edit(t, func(s *gnmibox.Store) {
+					must(t, s.Delete("interfaces/interface[name=eth3]/subinterfaces/subinterface[index=0]/ipv4/addresses/address[ip=203.0.113.2]"))
 				})
 				got, err := r.box.Read(t.Context(), c)
 				must(t, err)
@@ -37,7 +39,7 @@ func TestAddressesOfOthers(t *testing.T) {
 				r.holds(t, c)
 			}
 			r.write(t, c, none)
-			if after := pruned(t, r.text()); after != before {
+			if after := pruned(t, r.Text()); after != before {
 				t.Errorf("left behind\n%s\nwas\n%s", after, before)
 			}
 		})

@@ -86,6 +86,17 @@ func (l *Later) Holds() []edge.Kind {
 	return l.cfg.Quirks.kinds()
 }
 
+// Left implements [foreign.Leaver].
+func (l *Later) Left(c edge.Config) []string {
+	l.mu.Lock()
+	box := l.box
+	l.mu.Unlock()
+	if b, ok := box.(foreign.Leaver); ok {
+		return b.Left(c)
+	}
+	return Left(c, l.cfg.Quirks)
+}
+
 // Emulated says that the device has no Commit Confirmed, as far as is known.
 func (l *Later) Emulated() bool {
 	l.mu.Lock()

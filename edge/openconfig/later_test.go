@@ -8,12 +8,14 @@ import (
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/edge/foreign"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 // A device may be down when the controller starts, and come back as another.
 func TestLater(t *testing.T) {
+	t.Parallel()
 	for _, commit := range []bool{true, false} {
-		d := newDevice(t, habits{commit: commit, lacks: []string{"acl"}, tells: true})
+		d := newDevice(t, gnmibox.Habits{Commit: commit, Lacks: []string{"acl"}, Tells: true})
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		creds := d.serveOn(t, &shy{Listener: ln})
@@ -63,15 +65,12 @@ func TestLater(t *testing.T) {
 			t.Errorf("tunnels %v, %v", s, err)
 		}
 		// It reboots with other software.
-		d.mu.Lock()
-		d.down = true
-		d.mu.Unlock()
+		d.Down(true)
 		if _, err := box.Read(t.Context(), c); !errors.Is(err, edge.ErrUnreachable) {
 			t.Errorf("%v, want ErrUnreachable", err)
 		}
-		d.mu.Lock()
-		d.down, d.noGet = false, true
-		d.mu.Unlock()
+		d.Change(func(h *gnmibox.Habits) { h.NoGet = true })
+		d.Down(false)
 		(&rig{d, box}).holds(t, c)
 	}
 	if _, err := OpenLater(nil, Config{Quirks: Quirks{Read: "slowly"}}); err == nil {

@@ -159,10 +159,12 @@ func (f *found) routing(cs []edge.Config) {
 		speaks = speaks || c.BGP.ASN != 0
 	}
 	for _, fam := range families {
-		p := prefixSetPath(setNetworks + fam.suffix)
-		if v, ok := read[prefixSet](f, p); ok {
-			speaks = true
-			f.put(item{kind: edge.KindBGP, path: p, value: v})
+		for _, set := range []string{setNetworks, setAccept} {
+			p := prefixSetPath(set + fam.suffix)
+			if v, ok := read[prefixSet](f, p); ok {
+				speaks = true
+				f.put(item{kind: edge.KindBGP, path: p, value: v})
+			}
 		}
 	}
 	for _, n := range f.tree.at(path{}.to("routing-policy", "policy-definitions")).entries("policy-definition") {

@@ -1,6 +1,7 @@
 package openconfig
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -211,12 +212,19 @@ func (b *rebuilt) bgp() {
 		b.out.BGP.RouterID, _ = netip.ParseAddr(string(g.RouterID))
 	}
 	if b.q.lacks("routing-policy") {
-		b.out.BGP.Networks = b.c.BGP.Networks
+		b.out.BGP.Networks, b.out.BGP.Accept = b.c.BGP.Networks, b.c.BGP.Accept
 		return
 	}
+	b.out.BGP.Networks = b.prefixes(setNetworks, b.c.BGP.Networks)
+	b.out.BGP.Accept = b.prefixes(setAccept, b.c.BGP.Accept)
+}
+
+// prefixes are those of a set of both families, in the order of wanted, and then
+// what is there beside it.
+func (b *rebuilt) prefixes(set string, wanted []netip.Prefix) (out []netip.Prefix) {
 	there := map[netip.Prefix]bool{}
 	for _, f := range families {
-		if it, ok := b.have[prefixSetPath(setNetworks+f.suffix).String()]; ok {
+		if it, ok := b.have[prefixSetPath(set+f.suffix).String()]; ok {
 			for _, p := range it.value.(*prefixSet).Prefixes.List {
 				if n, err := netip.ParsePrefix(string(p.Prefix)); err == nil {
 					there[n] = true
@@ -224,18 +232,13 @@ func (b *rebuilt) bgp() {
 			}
 		}
 	}
-	for _, n := range b.c.BGP.Networks {
+	for _, n := range wanted {
 		if there[n] {
-			b.out.BGP.Networks = append(b.out.BGP.Networks, n)
+			out = append(out, n)
 			delete(there, n)
 		}
 	}
-	var more []netip.Prefix
-	for n := range there {
-		more = append(more, n)
-	}
-	slices.SortFunc(more, netip.Prefix.Compare)
-	b.out.BGP.Networks = append(b.out.BGP.Networks, more...)
+	return append(out, slices.SortedFunc(maps.Keys(there), netip.Prefix.Compare)...)
 }
 
 func (b *rebuilt) neighbours() {
@@ -327,6 +330,12 @@ func (b *rebuilt) blame(it, have item) {
 	case edge.KindSegment:
 		b.out.Segments = without(b.out.Segments, func(s edge.Segment) bool { return string(s.Kind) == it.name && s.Port != "" })
 	case edge.KindBGP:
+		if strings.HasPrefix(it.path.String(), prefixSetPath(setAccept+"-4").String()) || strings.HasPrefix(it.path.String(), prefixSetPath(setAccept+"-6").String()) {
+			if len(b.c.BGP.Accept) > 0 { // else what is there shows
+				b.out.BGP.Accept = nil
+			}
+			return
+		}
 		b.out.BGP.Networks = nil
 		if len(b.c.BGP.Networks) == 0 { // then their absence shows nothing
 			b.out.BGP.RouterID = netip.Addr{}

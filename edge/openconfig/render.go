@@ -236,7 +236,7 @@ func Left(c edge.Config, q Quirks) []string {
 		}
 	}
 	if q.lacks("routing-policy") && !q.lacks("bgp") && c.BGP.ASN != 0 {
-		add("BGP's networks and preferences: the device has no openconfig-routing-policy")
+		add("BGP's networks and preferences, and the filter of what neighbours announce: the device has no openconfig-routing-policy")
 	} else if q.lacks("static-routes") && len(c.BGP.Networks) > 0 {
 		add("BGP's networks are announced where the device knows them: it has no static routes of OpenConfig")
 	}

@@ -1,6 +1,7 @@
 package openconfig
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 // Names of what belongs to the whole BGP process.
 const (
 	setNetworks    = "wardnet-networks" // with -4 or -6: prefix sets
+	setAccept      = "wardnet-accept"   // with -4 or -6: prefix sets
 	policyNetworks = "wardnet-networks" // what may leave
 	policyIn       = "wardnet-in-"      // with the tunnel: what comes in, and its preference
 	dropIndex      = "wardnet"          // next hop of a static route that is ours
@@ -42,6 +44,7 @@ func (w *want) routing() {
 	w.put(item{kind: edge.KindBGP, shared: true, path: w.bgp(), value: p})
 	if !w.q.lacks("routing-policy") {
 		w.networks()
+		w.acceptance()
 	}
 	for _, n := range b.Neighbours {
 		w.neighbour(n)
@@ -69,9 +72,8 @@ func (w *want) networks() {
 		if len(set.Prefixes.List) == 0 {
 			continue
 		}
-		st := statement{Name: f.mode, Conditions: &conditions{}}
+		st := statement{Name: f.mode, Conditions: anyOf(set.Name)}
 		st.Config.Name = st.Name
-		st.Conditions.PrefixSet.Config.Set, st.Conditions.PrefixSet.Config.Options = set.Name, "ANY"
 		st.Actions.Config.Result = "ACCEPT_ROUTE"
 		policy.Statements.List = append(policy.Statements.List, st)
 		if w.q.lacks("static-routes") {
@@ -81,10 +83,39 @@ func (w *want) networks() {
 		c.Config.Src, c.Config.Dst, c.Config.Family, c.Config.Import = c.Src, c.Dst, f.family, []string{policyNetworks}
 		w.put(item{kind: edge.KindBGP, path: w.instance().to("table-connections").list("table-connection", "STATIC", "BGP", bare(string(f.family))), value: c})
 	}
+	policy.Statements.List = append(policy.Statements.List, refusal())
+	w.put(item{kind: edge.KindBGP, path: policyPath(policyNetworks), value: policy})
+}
+
+func anyOf(set string) *conditions {
+	c := &conditions{}
+	c.PrefixSet.Config.Set, c.PrefixSet.Config.Options = set, "ANY"
+	return c
+}
+
+// refusal is the last statement of a policy.
+func refusal() statement {
 	last := statement{Name: "rest"}
 	last.Config.Name, last.Actions.Config.Result = "rest", "REJECT_ROUTE"
-	policy.Statements.List = append(policy.Statements.List, last)
-	w.put(item{kind: edge.KindBGP, path: policyPath(policyNetworks), value: policy})
+	return last
+}
+
+// acceptance is what neighbours may announce: those prefixes and what is within
+// them. An empty list asks for no filter.
+func (w *want) acceptance() {
+	if len(w.BGP.Accept) == 0 {
+		return
+	}
+	for _, f := range families {
+		set := &prefixSet{Name: setAccept + f.suffix}
+		set.Config.Name, set.Config.Mode = set.Name, f.mode
+		for _, n := range w.BGP.Accept {
+			if n.Addr().Is4() == f.v4 {
+				set.Prefixes.List = append(set.Prefixes.List, within(n))
+			}
+		}
+		w.put(item{kind: edge.KindBGP, path: prefixSetPath(set.Name), value: set})
+	}
 }
 
 // families are the two of BGP and of prefix sets.
@@ -108,6 +139,16 @@ func policyPath(name string) path {
 func exact(n netip.Prefix) setPrefix {
 	s := setPrefix{Prefix: ipPrefix(n.String()), Range: "exact"}
 	s.Config.Prefix, s.Config.Range = s.Prefix, s.Range
+	return s
+}
+
+// within is a prefix with all that is more specific.
+func within(n netip.Prefix) setPrefix {
+	s := exact(n)
+	if most := n.Addr().BitLen(); n.Bits() < most {
+		s.Range = fmt.Sprintf("%d..%d", n.Bits(), most)
+		s.Config.Range = s.Range
+	}
 	return s
 }
 
@@ -140,7 +181,7 @@ func (w *want) neighbour(n edge.Neighbour) {
 	af.Config.Name, af.Config.Enabled = f.afiSafi, true
 	if !w.q.lacks("routing-policy") {
 		af.Policy.Config.Import, af.Policy.Config.Export = []string{policyIn + n.Tunnel}, []string{policyNetworks}
-		w.preference(n)
+		w.preference(n, f.suffix)
 	}
 	v.AFs.List = []afiSafi{af}
 	w.put(item{kind: edge.KindNeighbour, name: n.Tunnel, path: w.bgp().to("bgp", "neighbors").list("neighbor", n.Addr.String()), value: v})
@@ -149,14 +190,19 @@ func (w *want) neighbour(n edge.Neighbour) {
 	}
 }
 
-// preference is the policy by which the neighbour's routes come in.
-func (w *want) preference(n edge.Neighbour) {
+// preference is the policy by which the neighbour's routes come in; suffix is
+// that of the session's family.
+func (w *want) preference(n edge.Neighbour, suffix string) {
 	policy := &policyDefinition{Name: policyIn + n.Tunnel}
 	policy.Config.Name = policy.Name
 	st := statement{Name: "preference", Actions: actions{BGP: &bgpActions{}}}
 	st.Config.Name, st.Actions.Config.Result = st.Name, "ACCEPT_ROUTE"
 	st.Actions.BGP.Config.LocalPref = num(max(n.Preference, 0))
 	policy.Statements.List = []statement{st}
+	if len(w.BGP.Accept) > 0 {
+		policy.Statements.List[0].Conditions = anyOf(setAccept + suffix)
+		policy.Statements.List = append(policy.Statements.List, refusal())
+	}
 	w.put(item{kind: edge.KindNeighbour, name: n.Tunnel, path: policyPath(policy.Name), value: policy})
 }
 

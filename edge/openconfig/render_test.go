@@ -11,6 +11,7 @@ import (
 
 	"github.com/wardnet/wardnet/edge"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 // configs draws configs of every shape that the models can hold, over few
@@ -54,6 +55,9 @@ var prefixes = rapid.SampledFrom([]netip.Prefix{
 func bgps(t *rapid.T) edge.BGP {
 	b := edge.BGP{ASN: uint32(rapid.IntRange(4200000001, 4200000003).Draw(t, "asn")), RouterID: netip.AddrFrom4([4]byte{172, 16, 0, 1})}
 	b.Networks = rapid.SliceOfNDistinct(prefixes, 0, 3, rapid.ID).Draw(t, "networks")
+	if rapid.Bool().Draw(t, "filter") {
+		b.Accept = rapid.SliceOfNDistinct(prefixes, 1, 3, rapid.ID).Draw(t, "accept")
+	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "neighbours") {
 		n := edge.Neighbour{Tunnel: string(rune('a'+i)) + "--hub", ASN: 4200000009, Preference: rapid.IntRange(0, 300).Draw(t, "preference")}
 		n.Addr = netip.AddrFrom4([4]byte{203, 0, byte(i), 7})
@@ -90,10 +94,12 @@ func rules() *rapid.Generator[edge.Rule] {
 // What is written is accepted by the models and read back the same, whatever
 // was there before, and what is not ours stays as it was.
 func TestWriteReadsBack(t *testing.T) {
-	for name, h := range map[string]habits{
-		"subtrees": {names: "modules", commit: true}, "leaves": {form: "leaves", noGet: true, encoding: "JSON", names: "bare"},
+	t.Parallel()
+	for name, h := range map[string]gnmibox.Habits{
+		"subtrees": {Names: "modules", Commit: true}, "leaves": {Form: "leaves", NoGet: true, Encoding: "JSON", Names: "bare"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := open(t, h)
 			have := edge.Config{Device: "e-1"}
 			rapid.Check(t, func(t *rapid.T) {
@@ -116,7 +122,7 @@ func TestWriteReadsBack(t *testing.T) {
 					t.Fatalf("read back:\n%s", change)
 				}
 				for _, foreign := range []string{`"out-of-band"`, `"lab bench, do not touch"`, `"198.51.100.1"`, `"mgmt-only"`, `"bogons"`, `"keep-out"`, `"192.0.2.128/25"`} {
-					if !strings.Contains(r.text(), foreign) {
+					if !strings.Contains(r.Text(), foreign) {
 						t.Fatalf("%s is gone", foreign)
 					}
 				}
@@ -128,8 +134,9 @@ func TestWriteReadsBack(t *testing.T) {
 // What a device holds of a config that is not known any more is still seen,
 // and can be taken away.
 func TestReadKnowingNothing(t *testing.T) {
+	t.Parallel()
 	r := open(t, zoo["by the book"])
-	before := pruned(t, r.text())
+	before := pruned(t, r.Text())
 	c, none := full(), edge.Config{Device: "e-1"}
 	c.Circuits[0].Port, c.Segments[0].Port, c.Segments[1].Port = "eth3", "eth1.20", "eth1" // eth2 has another's description
 	r.write(t, none, c)
@@ -151,7 +158,7 @@ func TestReadKnowingNothing(t *testing.T) {
 		}
 	}
 	must(t, r.box.Write(t.Context(), got, none))
-	if after := pruned(t, r.text()); after != strings.Replace(before, `"mtu": 9000,`, "", 1) && after != before {
+	if after := pruned(t, r.Text()); after != strings.Replace(before, `"mtu": 9000,`, "", 1) && after != before {
 		t.Errorf("left behind:\n%s", after)
 	}
 }

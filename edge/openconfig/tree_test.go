@@ -8,32 +8,30 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wardnet/wardnet/edge"
+	"github.com/wardnet/wardnet/labs/gnmibox"
 )
 
 // Whatever a device sends, reading ends in a config or an error that says
 // what came; and what is read as held is what was sent.
 func FuzzReadBack(f *testing.F) {
-	sc, err := loadSchema()
-	if err != nil {
-		f.Fatal(err)
-	}
 	for _, form := range []string{"", "leaves", "mixed", "wrapped"} {
-		d := newDevice(f, habits{form: form})
+		d := newDevice(f, gnmibox.Habits{Form: form})
 		w := render(writable(), Quirks{})
 		tree := &node{}
 		req, err := request(tree, items{}, settle(w.items, tree), Quirks{}.withDefaults(), wire{encoding: gnmi.Encoding_JSON_IETF}, "openconfig")
 		if err != nil {
 			f.Fatal(err)
 		}
-		if err := d.carryOut(d.config, req); err != nil {
+		if _, err := d.Set(f.Context(), req); err != nil {
 			f.Fatal(err)
 		}
-		resp := &gnmi.GetResponse{}
-		for name := range sc.Nodes {
-			note, err := d.answer(nil, &gnmi.Path{Origin: "openconfig", Elem: []*gnmi.PathElem{{Name: name}}}, gnmi.GetRequest_CONFIG)
-			if err == nil {
-				resp.Notification = append(resp.Notification, note)
-			}
+		ask := &gnmi.GetRequest{Type: gnmi.GetRequest_CONFIG, Encoding: gnmi.Encoding_JSON_IETF}
+		for _, name := range []string{"interfaces", "acl", "bfd", "routing-policy", "network-instances"} {
+			ask.Path = append(ask.Path, &gnmi.Path{Origin: "openconfig", Elem: []*gnmi.PathElem{{Name: name}}})
+		}
+		resp, err := d.Get(f.Context(), ask)
+		if err != nil {
+			f.Fatal(err)
 		}
 		b, err := proto.Marshal(resp)
 		if err != nil {
@@ -104,10 +102,11 @@ func TestQuirksAreData(t *testing.T) {
 
 // The platform's own names and counting are used in both directions.
 func TestQuirksTakeEffect(t *testing.T) {
-	d := newDevice(t, habits{})
-	d.edit(t, func(s *store) {
-		ni := s.root["network-instances"].(map[string]any)["network-instance"].([]any)[0].(map[string]any)
-		ni["name"], ni["config"].(map[string]any)["name"] = "global", "global"
+	t.Parallel()
+	d := newDevice(t, gnmibox.Habits{})
+	d.edit(t, func(s *gnmibox.Store) {
+		must(t, s.Delete("network-instances/network-instance[name=DEFAULT]"))
+		must(t, s.Set("network-instances/network-instance[name=global]/config", map[string]any{"name": "global", "type": "openconfig-network-instance-types:DEFAULT_INSTANCE"}))
 	})
 	box, err := d.open(t, Config{Quirks: Quirks{Loopback: "lo7", NetworkInstance: "global", BGP: "main", Static: "DEFAULT", MTUOverhead: 14, Origin: "openconfig", Encoding: "json_ietf", Read: "get", Names: "modules", Commit: "emulated"}})
 	if err != nil {
@@ -117,7 +116,7 @@ func TestQuirksTakeEffect(t *testing.T) {
 	c := writable()
 	r.write(t, edge.Config{Device: "e-1"}, c)
 	for _, s := range []string{`"lo7"`, `"main"`, `"mtu": 1614`} {
-		if !strings.Contains(r.text(), s) {
+		if !strings.Contains(r.Text(), s) {
 			t.Errorf("%s is not on the device", s)
 		}
 	}

@@ -32,13 +32,27 @@ func TestDriftsAreKept(t *testing.T) {
 			}
 			b := a
 			b.ID, b.Device, b.Who = "02", "d-2", "an"
-			for _, d := range []controller.Drift{a, b} {
-				if err := s.SaveDrift(ctx, d); err != nil {
-					t.Fatal(err)
-				}
+			row := controller.Status{Device: "d-1", Revision: 3, Hash: "h", Outcome: "held", Drifts: 1, At: at}
+			entry := controller.Entry{ID: "e-1", At: at, Rollout: "r", Device: "d-1", Revision: 3, Hash: "h", Step: controller.StepDrift}
+			if err := s.SaveDrift(ctx, a, &row, entry); err != nil {
+				t.Fatal(err)
+			}
+			if rows, err := s.Statuses(ctx); err != nil || len(rows) != 1 || rows[0].Drifts != 1 {
+				t.Errorf("the row beside it: %+v, %v", rows, err)
+			}
+			if entries, err := s.Entries(ctx, "r"); err != nil || len(entries) != 1 || entries[0].Step != controller.StepDrift {
+				t.Errorf("the journal beside it: %+v, %v", entries, err)
+			}
+			c := b
+			c.ID = "03"
+			if err := s.SaveDrift(ctx, c, &row, entry); err == nil { // an entry is written once
+				t.Error("an entry was written twice")
+			}
+			if err := s.SaveDrift(ctx, b, nil); err != nil {
+				t.Fatal(err)
 			}
 			a.State, a.By, a.Reason, a.Decided, a.Until = controller.DriftWaived, "minh", "đang sửa", at, at.Add(time.Hour)
-			if err := s.SaveDrift(ctx, a); err != nil {
+			if err := s.SaveDrift(ctx, a, nil); err != nil {
 				t.Fatal(err)
 			}
 			got, err := s.Drifts(ctx)

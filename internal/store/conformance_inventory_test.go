@@ -67,6 +67,9 @@ func TestInventoryReturnsWhatWasReplaced(t *testing.T) {
 					rt.Fatalf("replace gave %d, %v", v, err)
 				}
 				base = v
+				if v, err := s.Version(context.Background()); err != nil || v != base {
+					rt.Fatalf("version is %d, %v, want %d", v, err, base)
+				}
 				got, v, err := s.Load(context.Background())
 				if err != nil || v != base || !reflect.DeepEqual(got, want) {
 					rt.Fatalf("load gave version %d, %v\n got %+v\nwant %+v", v, err, got, want)

@@ -56,28 +56,30 @@ func (s *Controller) Statuses(ctx context.Context) ([]controller.Status, error) 
 
 // Save implements [controller.Store].
 func (s *Controller) Save(ctx context.Context, d controller.Status, entries ...controller.Entry) error {
-	err := s.db.Write(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(`INSERT INTO device_status
-			(org, device, target_revision, target_keep, target_hash, revision, hash, commit_id, pushed, outcome, error, drifts, at)
-			VALUES (?, ?, 0, '[]', '', ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (org, device) DO UPDATE SET revision = excluded.revision, hash = excluded.hash, commit_id = excluded.commit_id,
-				pushed = excluded.pushed, outcome = excluded.outcome, error = excluded.error, drifts = excluded.drifts, at = excluded.at`,
-			s.org, d.Device, d.Revision, d.Hash, d.Commit, d.Pushed, d.Outcome, d.Error, d.Drifts, d.At)
+	if err := s.db.Write(ctx, func(tx *Tx) error { return s.observed(tx, d, entries) }); err != nil {
+		return fmt.Errorf("save the row of device %s: %w", d.Device, err)
+	}
+	return nil
+}
+
+// observed writes what is observed of a device, with the journal's entries.
+func (s *Controller) observed(tx *Tx, d controller.Status, entries []controller.Entry) error {
+	_, err := tx.Exec(`INSERT INTO device_status
+		(org, device, target_revision, target_keep, target_hash, revision, hash, commit_id, pushed, outcome, error, drifts, at)
+		VALUES (?, ?, 0, '[]', '', ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (org, device) DO UPDATE SET revision = excluded.revision, hash = excluded.hash, commit_id = excluded.commit_id,
+			pushed = excluded.pushed, outcome = excluded.outcome, error = excluded.error, drifts = excluded.drifts, at = excluded.at`,
+		s.org, d.Device, d.Revision, d.Hash, d.Commit, d.Pushed, d.Outcome, d.Error, d.Drifts, d.At)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		_, err := tx.Exec(`INSERT INTO push_journal (org, id, at, rollout, device, revision, hash, commit_id, step, error)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			s.org, e.ID, e.At, e.Rollout, e.Device, e.Revision, e.Hash, e.Commit, e.Step, e.Error)
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			_, err := tx.Exec(`INSERT INTO push_journal (org, id, at, rollout, device, revision, hash, commit_id, step, error)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-				s.org, e.ID, e.At, e.Rollout, e.Device, e.Revision, e.Hash, e.Commit, e.Step, e.Error)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("save the row of device %s: %w", d.Device, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/wardnet/wardnet/controller"
 	"github.com/wardnet/wardnet/controller/archive"
@@ -16,7 +17,7 @@ import (
 )
 
 // SaveDrift implements [controller.Drifts].
-func (s *Controller) SaveDrift(ctx context.Context, d controller.Drift) error {
+func (s *Controller) SaveDrift(ctx context.Context, d controller.Drift, row *controller.Status, entries ...controller.Entry) error {
 	doc, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("save drift %s: %w", d.ID, err)
@@ -24,7 +25,10 @@ func (s *Controller) SaveDrift(ctx context.Context, d controller.Drift) error {
 	err = s.db.Write(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(`INSERT INTO drifts (org, id, device, state, doc) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (org, id) DO UPDATE SET state = excluded.state, doc = excluded.doc`, s.org, d.ID, d.Device, string(d.State), string(doc))
-		return err
+		if err != nil || row == nil {
+			return err
+		}
+		return s.observed(tx, *row, entries)
 	})
 	if err != nil {
 		return fmt.Errorf("save drift %s: %w", d.ID, err)
@@ -54,10 +58,15 @@ type Archive struct {
 // NewArchive gives the store of one organisation's configurations.
 func NewArchive(db *DB, org inventory.OrgID) *Archive { return &Archive{db, org} }
 
+// packers are kept: each is a megabyte, and a rollout asks for thousands.
+var packers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 // Append implements [archive.Store].
 func (s *Archive) Append(ctx context.Context, v archive.Version) error {
 	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	z := packers.Get().(*gzip.Writer)
+	defer packers.Put(z)
+	z.Reset(&packed)
 	_, err := io.WriteString(z, v.Text)
 	if err = errors.Join(err, z.Close()); err != nil {
 		return fmt.Errorf("pack version %d of %s: %w", v.N, v.Device, err)

@@ -45,6 +45,18 @@ func (s *Inventory) Load(ctx context.Context) (inventory.Inventory, uint64, erro
 	return inv, version, nil
 }
 
+// Version implements [inventory.Store].
+func (s *Inventory) Version(ctx context.Context) (v uint64, err error) {
+	err = s.db.Read(ctx, func(tx *Tx) error {
+		v, err = s.version(tx)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the inventory's version: %w", err)
+	}
+	return v, nil
+}
+
 // Replace implements [inventory.Store].
 func (s *Inventory) Replace(ctx context.Context, base uint64, inv inventory.Inventory) (uint64, error) {
 	put, err := s.replacement(base, inv)

@@ -218,8 +218,12 @@ func (s *PKI) insert(tx *Tx, c pki.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 1 {
+	n, err := res.RowsAffected()
+	switch {
+	case err != nil:
 		return err
+	case n == 1:
+		return s.marked(tx)
 	}
 	return fmt.Errorf("%w: this CSR was used for another certificate; make a new key", inventory.ErrConflict)
 }

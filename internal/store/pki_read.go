@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
@@ -109,6 +110,30 @@ func (s *PKI) Certificates(ctx context.Context) ([]pki.Certificate, error) {
 	return out, nil
 }
 
+// Mark implements [pki.Ledger]. Rows are not counted: one that is purged and one
+// that is added between two looks would hide each other.
+func (s *PKI) Mark(ctx context.Context) (string, error) {
+	var n uint64
+	err := s.db.Read(ctx, func(tx *Tx) (err error) {
+		n, err = s.counter(tx, certificateEpoch)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the mark of the certificates: %w", err)
+	}
+	return strconv.FormatUint(n, 10), nil
+}
+
+// counter is a counter's value; 0 before its first number.
+func (s *PKI) counter(tx *Tx, name string) (uint64, error) {
+	var v int64
+	err := tx.QueryRow("SELECT value FROM pki_counters WHERE org = ? AND name = ?", s.org, name).Scan(&v)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return uint64(v), err
+}
+
 // NextNumber implements [pki.Ledger].
 func (s *PKI) NextNumber(ctx context.Context, name string, floor uint64) (n uint64, err error) {
 	err = s.write(ctx, func(tx *Tx) error {
@@ -138,14 +163,23 @@ func (s *PKI) raiseEpoch(tx *Tx, now time.Time) error {
 	return err
 }
 
+// certificateEpoch counts what is recorded and revoked, in the transaction that
+// does it. It keeps up with the clock as [peerEpoch] does: of a restored database
+// it is another than before.
+const certificateEpoch = "certificate epoch"
+
+func (s *PKI) marked(tx *Tx) error {
+	_, err := s.next(tx, certificateEpoch, uint64(time.Now().UnixMilli()))
+	return err
+}
+
 // Peers implements [pki.Ledger].
 func (s *PKI) Peers(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error) {
 	err = s.db.Read(ctx, func(tx *Tx) error {
-		var v int64
-		if err := tx.QueryRow("SELECT value FROM pki_counters WHERE org = ? AND name = ?", s.org, peerEpoch).Scan(&v); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		if epoch, err = s.counter(tx, peerEpoch); err != nil {
 			return err
 		}
-		epoch, keys = uint64(v), map[inventory.DeviceID]string{}
+		keys = map[inventory.DeviceID]string{}
 		return s.each(tx, "SELECT device, wireguard_key FROM pki_lineages WHERE org = ? AND revoked_at = '' AND wireguard_key <> ''", []any{s.org}, func(scan rowScan) error {
 			var device inventory.DeviceID
 			var key string

@@ -91,7 +91,10 @@ func (s *PKI) logRevocation(tx *Tx, r pki.Revocation) (*pki.Revocation, error) {
 	r.Seq = int64(seq)
 	_, err = tx.Exec(`INSERT INTO pki_revocations (org, serial, seq, issuer_key, device, lineage, reason, revoked_by, revoked_at, not_after)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.org, r.Serial, r.Seq, r.IssuerKey, r.Device, r.Lineage, r.Reason, r.By, r.At, r.NotAfter)
-	return &r, err
+	if err != nil {
+		return nil, err
+	}
+	return &r, s.marked(tx)
 }
 
 // Revocations implements [pki.Revocations].

@@ -14,6 +14,7 @@ var partC = []check{
 	{"proof-packets", "towns damaged at random: where the proof holds, single packets do as the inventory says; every counterexample is a packet", controllerTests("TestProof|TestTown", "-towns=300")},
 	// The test itself takes the default of 100 for "no wish", and does a few.
 	{"proof-incremental", "what is remembered changes nothing in what is proven", controllerTests("TestIncremental", "-rapid.checks=101")},
+	{"rollout-machine", "1,000 random stories of the rollout engine: revisions, faults, changes by hand, crashes at any write and call, lost replies of devices and of the store", controllerTests("^TestMachine$", "-rapid.checks=1000", "-timeout=60m")},
 	{"plan-city", "compile, render, read, prove and compare 208 sites under 3 s", planBench("sites=206/first", 3, 0)},
 	{"plan-city-one-site", "after a change at one site under 200 ms", planBench("sites=206/one-site", 0.2, 0)},
 	{"plan-nation", "the same of 3,321 sites under 20 s and 1 GB", planBench("sites=3321/first", 20, 1000)},
@@ -26,9 +27,11 @@ var partC = []check{
 	{"drift", "a box changed by hand: told with who did it within 10 s, and put back", labRun("drift")},
 	{"bad-template", "a wrong shared template: refused by proof; waived, stopped by the first wave and whole again within 120 s", labRun("bad-template")},
 	{"router", "a router without our agent, by CLI over SSH certificates: configured; changed by hand it is told within 10 s and left until reverted, or adopted as a revision", labRun("router")},
+	{"router-netconf", "netconfd behind sshd through the controller: planned, approved, applied, read back; changed by hand it is told within 10 s and left until reverted, or adopted; archived without its secrets", labTests("./cmd/wardnet", "^TestRouterNETCONF$")},
+	{"router-openconfig", "the same of simulated OpenConfig devices with quirks; a change that costs a BGP session with a hub is not confirmed", labTests("./cmd/wardnet", "^TestRouterOpenConfig$")},
 	{"lab-down", "nothing is left behind", labDown},
 	{"channel-10000", "10,000 devices, 1 % flapping a minute, read back every 10 min: under 25 % of a core and 1.5 GB; all back 90 s after a restart, handshakes bounded", manyChannels{
-		devices: 10000, resync: 10 * time.Minute, steady: 10 * time.Minute, flap: 0.01, handshakes: 200, cpu: 0.25, rssMB: 1500, back: 90 * time.Second,
+		devices: 10000, resync: 10 * time.Minute, steady: 11 * time.Minute, flap: 0.01, handshakes: 250, cpu: 0.25, rssMB: 1500, back: 90 * time.Second,
 	}.run},
 	{"ansible", "the same change by ansible-playbook costs at least 3 times as much processor time", ansibleRatio},
 }

@@ -302,3 +302,18 @@ func usedBy(pid int) (used, error) {
 	}
 	return used{cpu: (n[0] + n[1]) / ticksPerSecond, rss: int64(n[2]) * int64(os.Getpagesize())}, nil
 }
+
+// peakOf is the most memory that a process ever had resident, in MB.
+func peakOf(pid int) (float64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if text, is := strings.CutPrefix(line, "VmHWM:"); is {
+			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(text), " kB"), 64)
+			return kib * 1024 / 1e6, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+}

@@ -120,10 +120,10 @@ func verifiedWaves(r client.Rollout, devices int) error {
 // manyChannels is what is asked of a controller with many connected devices.
 type manyChannels struct {
 	devices    int
-	resync     time.Duration // full read-back of each
-	steady     time.Duration // measured so long, at least resync
+	resync     time.Duration // full read-back of each, at least so often
+	steady     time.Duration // measured so long, longer than resync
 	flap       float64       // ratio of the devices per minute
-	handshakes int           // per second, that the configuration allows
+	handshakes int           // per second, that the configuration allows; all come from addresses of their own
 	cpu        float64       // of one core, at most; 0: not asked for
 	rssMB      float64       // MB, at most; 0: not asked for
 	back       time.Duration // all are back after a restart
@@ -137,7 +137,7 @@ func (m manyChannels) run(ctx context.Context, e *env) (string, error) {
 	}
 	// Rollout limits are per wave, and the last one holds nine in ten devices.
 	// Telemetry of a nation is other collectors' work.
-	more := fmt.Sprintf("log_level: warn\nmemory_mib: 1340\ncontroller: {resync: %s, parallel: 256, poll: 1s, pass: 2m, revert: 3m, wave: 1h}\nchannel: {handshakes_per_second: %d}\ntelemetry: {off: true}\n", m.resync, m.handshakes)
+	more := fmt.Sprintf("log_level: warn\nmemory_mib: 1300\ncontroller: {resync: %s, parallel: 256, poll: 1s, pass: 2m, revert: 3m, wave: 1h}\nchannel: {handshakes_per_second: %d}\ntelemetry: {off: true}\n", m.resync, m.handshakes)
 	begin := time.Now()
 	s, err := startScaled(ctx, e, fmt.Sprintf("channel-%d", m.devices), more, inv)
 	if err != nil {
@@ -153,7 +153,12 @@ func (m manyChannels) run(ctx context.Context, e *env) (string, error) {
 	if err := s.configure(ctx); err != nil {
 		return "", err
 	}
-	figure := fmt.Sprintf("import %.0f s, enrolment of %d %.0f s, first rollout %.0f s", imported.Seconds(), m.devices, up.Seconds, time.Since(begin).Seconds())
+	took := time.Since(begin)
+	peak, err := peakOf(s.serving.PID)
+	if err != nil {
+		return "", err
+	}
+	figure := fmt.Sprintf("import %.0f s, enrolment of %d %.0f s, first rollout %.0f s and at most %.0f MB until then", imported.Seconds(), m.devices, up.Seconds, took.Seconds(), peak)
 	calm, err := m.watch(ctx, s)
 	figure += "; " + calm
 	if err != nil {
@@ -203,6 +208,14 @@ const (
 	begun    = "channel_handshakes_begun_total"
 	allowed  = "channel_handshakes_per_second_limit"
 	sessions = "channel_sessions"
+	oldest   = "controller_readback_oldest_seconds"
+)
+
+// How often the series are read, and how much later than asked for a read-back
+// may end: it takes a moment itself.
+const (
+	scrapes = 15 * time.Second
+	late    = 5 * time.Second
 )
 
 // watch measures the steady state.
@@ -229,7 +242,7 @@ func (m manyChannels) watch(ctx context.Context, s *scaled) (string, error) {
 		return "", err
 	}
 	begin, load := time.Now(), loadAverage()
-	most, fewest := from.rss, before[sessions]
+	most, fewest, stalest, scraped := from.rss, before[sessions], before[oldest], begin
 	for time.Since(begin) < m.steady {
 		select {
 		case <-ctx.Done():
@@ -241,6 +254,15 @@ func (m manyChannels) watch(ctx context.Context, s *scaled) (string, error) {
 			return "", err
 		}
 		most = max(most, now.rss)
+		if time.Since(scraped) < scrapes {
+			continue
+		}
+		scraped = time.Now()
+		seen, err := s.series(ctx)
+		if err != nil {
+			return "", err
+		}
+		fewest, stalest = min(fewest, seen[sessions]), max(stalest, seen[oldest])
 	}
 	to, err := usedBy(pid)
 	if err != nil {
@@ -255,13 +277,16 @@ func (m manyChannels) watch(ctx context.Context, s *scaled) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fewest = min(fewest, after[sessions])
+	fewest, stalest = min(fewest, after[sessions]), max(stalest, after[oldest])
 	cpu, rss := (to.cpu-from.cpu)/took.Seconds(), float64(most)/1e6
 	reads, dropped, again := after[same]-before[same], float64(simsAfter.Dropped-sims.Dropped), after[accepted]-before[accepted]
-	figure := fmt.Sprintf("%.0f s: controller %.1f %% of a core, at most %.0f MB; %.0f read-backs, %.0f connections dropped, %.0f new ones, %.0f of %d connected at the end; edges' process %.0f MiB; load %s", took.Seconds(), 100*cpu, rss, reads, dropped, again, after[sessions], m.devices, simsAfter.RSSMB, load)
+	figure := fmt.Sprintf("%.0f s: controller %.1f %% of a core, at most %.0f MB; %.0f read-backs, none older than %.0f s; %.0f connections dropped, %.0f new ones, %.0f of %d connected at least; edges' process %.0f MiB; load %s", took.Seconds(), 100*cpu, rss, reads, stalest, dropped, again, fewest, m.devices, simsAfter.RSSMB, load)
 	var errs []error
 	if want := float64(m.devices) * float64(took/m.resync); reads < want { // whole periods
 		errs = append(errs, fmt.Errorf("%.0f read-backs, want at least %.0f", reads, want))
+	}
+	if stalest <= 0 || stalest > (m.resync+late).Seconds() { // each, and not only as many
+		errs = append(errs, fmt.Errorf("a device was read back %.0f s ago, want each within %s", stalest, m.resync))
 	}
 	if want := 0.8 * m.flap * float64(m.devices) * took.Minutes(); dropped < want || again < want {
 		errs = append(errs, fmt.Errorf("%.0f connections dropped and %.0f made, want at least %.0f", dropped, again, want))

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,9 +38,39 @@ var (
 	managedAt   = netip.MustParsePrefix("10.255.255.2/30")
 )
 
+// joint is a link of the router with a hub, for the scenario only.
+type joint struct {
+	hub      netlab.Site
+	at, peer netip.Prefix // of the hub's end and of the router's
+}
+
+// What the hubs' uplinks to the router are called, their port, and the router's
+// AS number. It is not that of the data centre's: what it announces, too, is then
+// no equal path beside the one that is in use, and carries nothing.
+const (
+	coreUplink = "core"
+	corePort   = "core-up"
+	coreASN    = 65099
+)
+
+// joints are the router's links, one with each hub.
+func (p *play) joints() []joint {
+	var out []joint
+	for _, s := range p.Lab.Topology.Sites {
+		if s.Role == inventory.RoleHub {
+			n := byte(4 * len(out))
+			at := func(host byte) netip.Prefix {
+				return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 255, 254, n + host}), 30)
+			}
+			out = append(out, joint{s, at(1), at(2)})
+		}
+	}
+	return out
+}
+
 // routerDriven lets the controller configure a router of the data centre by its
 // command line, and somebody change it by hand. It is one beside the lab's own,
-// and has no link to the hubs: what is looked at is its configuration.
+// with a link to each hub.
 func routerDriven(ctx context.Context, pl *play) (err error) {
 	if err := pl.Lab.Healthy(ctx, time.Minute); err != nil {
 		return err
@@ -74,10 +105,13 @@ func routerDriven(ctx context.Context, pl *play) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := p.established(ctx); err != nil {
+		return err
+	}
 	if err := p.secretsKept(ctx); err != nil {
 		return err
 	}
-	hub, asn := firstHub(pl), ""
+	hub, asn := p.joints()[0].at.Addr().String(), ""
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "router bgp "); ok {
 			asn = rest
@@ -98,17 +132,44 @@ func routerDriven(ctx context.Context, pl *play) (err error) {
 	return p.adopted(ctx, d, hub)
 }
 
-// declare puts the router into the inventory, at the end of every uplink.
+// established counts the router's sessions: the rollout was to wait for them.
+func (p *driven) established(ctx context.Context) error {
+	text, err := p.box.Vtysh(ctx, "show bgp ipv4 unicast summary json")
+	if err != nil {
+		return err
+	}
+	var summary struct {
+		Peers map[string]struct {
+			State string `json:"state"`
+		} `json:"peers"`
+	}
+	if err := json.Unmarshal([]byte(text), &summary); err != nil {
+		return fmt.Errorf("sessions of %s: %w", p.id, err)
+	}
+	up, want := 0, len(p.joints())
+	for _, x := range summary.Peers {
+		if x.State == "Established" {
+			up++
+		}
+	}
+	p.event(Event{Name: "its sessions with the hubs are established", OK: up == want, Detail: fmt.Sprintf("%d of %d", up, want)})
+	return nil
+}
+
+// declare puts the router into the inventory, at the end of an uplink more of
+// each hub.
 func (p *driven) declare(inv *inventory.Inventory, name string) {
 	inv.Sites = slices.Clone(inv.Sites)
 	site := inventory.SiteID("")
-	for i := range inv.Sites {
-		s := &inv.Sites[i]
-		s.Uplinks = slices.Clone(s.Uplinks)
-		for j := range s.Uplinks {
-			s.Uplinks[j].Router = p.id
-			if site == "" {
-				site = s.ID
+	for _, j := range p.joints() {
+		for i := range inv.Sites {
+			if s := &inv.Sites[i]; s.ID == j.hub.ID {
+				s.Uplinks = append(slices.Clone(s.Uplinks), inventory.Uplink{
+					Name: coreUplink, Port: corePort, Address: j.at, Peer: j.peer.Addr(), PeerASN: coreASN, Router: p.id,
+				})
+				if site == "" {
+					site = s.ID
+				}
 			}
 		}
 	}
@@ -118,7 +179,8 @@ func (p *driven) declare(inv *inventory.Inventory, name string) {
 	})
 }
 
-// manage joins the controller and the router by a network of their own.
+// manage joins the controller and the router by a network of their own, and the
+// router and the hubs by another each.
 func (p *play) manage(ctx context.Context, ctl, dc string) error {
 	ip, err := program.Find("ip")
 	if err != nil {
@@ -141,17 +203,27 @@ func (p *play) manage(ctx context.Context, ctl, dc string) error {
 		return err
 	}
 	p.restore = append(p.restore, undo)
-	for _, c := range []struct {
+	type command struct {
 		ns   string
 		args []string
-	}{
+	}
+	all := []command{
 		{ctl, []string{"link", "add", "mgmt-rt", "type", "veth", "peer", "name", "mgmt-rt", "netns", dc}},
 		{ctl, []string{"addr", "add", managedFrom.String(), "dev", "mgmt-rt"}},
 		{ctl, []string{"link", "set", "mgmt-rt", "up"}},
 		{dc, []string{"addr", "add", managedAt.String(), "dev", "mgmt-rt"}},
 		{dc, []string{"link", "set", "mgmt-rt", "up"}},
 		{dc, []string{"link", "set", "lo", "up"}},
-	} {
+	}
+	for _, j := range p.joints() {
+		at := string(j.hub.ID)
+		all = append(all,
+			command{j.hub.NS, []string{"link", "add", corePort, "type", "veth", "peer", "name", at, "netns", dc}},
+			command{j.hub.NS, []string{"link", "set", corePort, "up"}},
+			command{dc, []string{"addr", "add", j.peer.String(), "dev", at}},
+			command{dc, []string{"link", "set", at, "up"}})
+	}
+	for _, c := range all {
 		if _, err := netns.Output(ctx, c.ns, ip, c.args...); err != nil {
 			return err
 		}
@@ -215,16 +287,6 @@ func (p *play) rolledOut(ctx context.Context, n intent.Number) error {
 		err = fmt.Errorf("the rollout of revision %d ended as %s: %s", n, roll.State, roll.Reason)
 	}
 	return err
-}
-
-// firstHub is the address of a hub's end of an uplink, as the router knows it.
-func firstHub(p *play) string {
-	for _, s := range p.Lab.City.Sites {
-		for _, u := range s.Uplinks {
-			return u.Address.Addr().String()
-		}
-	}
-	return ""
 }
 
 // changedByHand changes the router and holds the controller to telling it and to

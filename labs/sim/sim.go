@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/wardnet/wardnet/edge/agent"
+	"github.com/wardnet/wardnet/edge/agent/disk"
 	"github.com/wardnet/wardnet/edge/tool"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/labs/simhost"
@@ -187,6 +189,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Ramp == 0 {
 		cfg.Ramp = time.Duration(len(cfg.Edges)) * 20 * time.Millisecond
 	}
+	if cfg.StateDir != "" && slices.ContainsFunc(cfg.Edges, func(e Edge) bool { return e.Dir == "" }) {
+		if err := (disk.OS{}).MkdirAll(cfg.StateDir); err != nil {
+			return fmt.Errorf("state directory of the simulator: %w", err)
+		}
+		release, err := disk.Lock(cfg.StateDir) // one for all: see agent.RunConfig.Held
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	under, err := newUnderlay(cfg)
 	if err != nil {
 		return err
@@ -248,7 +260,7 @@ func (f *fleet) live(ctx context.Context, e Edge, pause time.Duration) error {
 		dir = filepath.Join(f.cfg.StateDir, string(e.Device))
 	}
 	run := agent.RunConfig{
-		Dir: dir, Bundle: e.Bundle, Log: f.cfg.Log,
+		Dir: dir, Bundle: e.Bundle, Log: f.cfg.Log, Held: e.Dir == "" && f.cfg.StateDir != "",
 		Services: []func(*grpc.Server){tool.Absent("a simulated edge sends no packet; the tools run on a real one")},
 		Host: func(id *enrol.Identity) (agent.Host, error) {
 			return f.under.Host(e.Device, id.WireGuardPublicKey)

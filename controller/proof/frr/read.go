@@ -20,13 +20,15 @@ type reader struct {
 	family int      // of the open address family
 	entry  *MapEntry
 	name   string // of the open route map
+	listed string // of the prefix list that the last entry was of
+	names  map[string]string
 	faults []error
 }
 
 // Read reads a configuration. The error lists every line that it does not
 // understand, and every list and map that is named and is not there.
 func Read(text string) (*Router, error) {
-	r := &reader{Router: &Router{lists: map[listKey][]ListEntry{}, maps: map[string][]MapEntry{}}}
+	r := &reader{names: map[string]string{}, Router: &Router{lists: map[listKey][]ListEntry{}, maps: map[string][]MapEntry{}}}
 	for line := range strings.Lines(text) {
 		r.line++
 		r.text = strings.TrimRight(line, "\r\n")
@@ -47,6 +49,17 @@ func Read(text string) (*Router, error) {
 	}
 	r.named()
 	return r.Router, errors.Join(r.faults...)
+}
+
+// own is a name that does not hold the text it was read from; the same for equal
+// ones.
+func (r *reader) own(name string) string {
+	kept, ok := r.names[name]
+	if !ok {
+		kept = strings.Clone(name)
+		r.names[kept] = kept
+	}
+	return kept
 }
 
 func (r *reader) fault(why string) {
@@ -162,7 +175,7 @@ func (r *reader) top() error {
 		if err != nil || r.words[2] != "permit" && r.words[2] != "deny" {
 			return errUnknown
 		}
-		r.name, r.entry = r.words[1], &MapEntry{Seq: seq, Line: r.line, Text: fmt.Sprintf("route-map %s seq %d", r.words[1], seq), Permit: r.words[2] == "permit"}
+		r.name, r.entry = r.own(r.words[1]), &MapEntry{Seq: seq, Line: r.line, Text: fmt.Sprintf("route-map %s seq %d", r.words[1], seq), Permit: r.words[2] == "permit"}
 		return r.open("route-map")
 	case r.is("bfd", 0):
 		return r.open("bfd")
@@ -229,7 +242,7 @@ func (r *reader) neighbour() error {
 		n.ASN = uint32(asn)
 		return err
 	case what[0] == "description":
-		n.Description = strings.Join(what[1:], " ")
+		n.Description = r.own(strings.Join(what[1:], " "))
 	case what[0] == "bfd" && len(what) == 1, what[0] == "bfd" && len(what) == 3 && what[1] == "profile":
 		n.BFD = true
 	case what[0] == "passive" && len(what) == 1, what[0] == "timers" && len(what) == 3 && what[1] == "connect":
@@ -262,11 +275,11 @@ func (r *reader) inFamily() error {
 	case what[0] == "activate" && len(what) == 1:
 		f.Active = true
 	case what[0] == "prefix-list" && len(what) == 3 && what[2] == "in":
-		f.List, f.Line = what[1], r.line
+		f.List, f.Line = r.own(what[1]), r.line
 	case what[0] == "route-map" && len(what) == 3 && what[2] == "in":
-		f.In = what[1]
+		f.In = r.own(what[1])
 	case what[0] == "route-map" && len(what) == 3 && what[2] == "out":
-		f.Out = what[1]
+		f.Out = r.own(what[1])
 	default:
 		return errUnknown
 	}
@@ -281,7 +294,7 @@ func (r *reader) list() error {
 	if len(w) != 7 && len(w) != 9 || w[3] != "seq" || w[5] != "permit" && w[5] != "deny" {
 		return errUnknown
 	}
-	e := ListEntry{Line: r.line, Text: r.text, Permit: w[5] == "permit"}
+	e := ListEntry{Line: r.line, Text: strings.Clone(r.text), Permit: w[5] == "permit"}
 	if w[6] == "any" {
 		e.Any = true
 	} else {
@@ -298,7 +311,10 @@ func (r *reader) list() error {
 		}
 		e.Longest = n
 	}
-	key := listKey{v6, w[2]}
+	if r.listed != w[2] {
+		r.listed = r.own(w[2])
+	}
+	key := listKey{v6, r.listed}
 	r.lists[key] = append(r.lists[key], e)
 	return nil
 }
@@ -316,7 +332,7 @@ func (r *reader) inMap() error {
 		if e.List != "" {
 			return errors.New("a second list")
 		}
-		e.List, e.V6 = r.last(), r.words[1] == "ipv6"
+		e.List, e.V6 = r.own(r.last()), r.words[1] == "ipv6"
 		return nil
 	case r.is("match local-preference", 1):
 		return number(&e.Preference)

@@ -133,3 +133,21 @@ type Error struct {
 func (e *Error) Error() string {
 	return fmt.Sprintf("packet filter, line %d: %s: %q", e.Line, e.Why, e.Text)
 }
+
+// Share puts what canon gives in the place of every list of prefixes: the same for
+// equal ones, so that tables of one city hold them once.
+func (t *Table) Share(canon func([]netip.Prefix) []netip.Prefix) {
+	for _, s := range t.Sets {
+		s.Prefixes = canon(s.Prefixes)
+	}
+	for _, c := range t.Chains {
+		for i := range c.Rules {
+			for k, m := range c.Rules[i].Matches {
+				if a, ok := m.(Address); ok {
+					a.Prefixes = canon(a.Prefixes)
+					c.Rules[i].Matches[k] = a
+				}
+			}
+		}
+	}
+}

@@ -23,6 +23,9 @@ func Read(src string) (*Table, error) {
 		if r.text == "" {
 			continue
 		}
+		if !r.list { // what is kept of a line keeps that line, and not the whole text
+			r.text = strings.Clone(r.text)
+		}
 		var err error
 		if words, err = split(r.text, words[:0]); err == nil {
 			err = r.take(words)

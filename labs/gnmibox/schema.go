@@ -1,20 +1,19 @@
-package openconfig
+package gnmibox
 
 import (
+	_ "embed" // the models
 	"encoding/json"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 )
 
-// schema is a part of the OpenConfig models as data: testdata/schema.json is
+// schema is a part of the OpenConfig models as data: models/schema.json is
 // extracted from the schema that github.com/openconfig/ygot v0.36.0 carries in
-// exampleoc (Apache-2.0), which goyang compiled from the YANG files. The test
+// exampleoc (Apache-2.0), which goyang compiled from the YANG files. The
 // device checks every Set against it.
 type schema struct {
 	Module    string             `json:"module"`
@@ -34,13 +33,12 @@ type yangType struct {
 	Types    []*yangType  `json:"types"`
 }
 
+//go:embed models/schema.json
+var schemaText []byte
+
 var loadSchema = sync.OnceValues(func() (*schema, error) {
-	b, err := os.ReadFile("testdata/schema.json")
-	if err != nil {
-		return nil, err
-	}
 	var s schema
-	if err := json.Unmarshal(b, &s); err != nil {
+	if err := json.Unmarshal(schemaText, &s); err != nil {
 		return nil, err
 	}
 	// Lists of state, which no Set can reach: their keys are enough.
@@ -52,13 +50,6 @@ var loadSchema = sync.OnceValues(func() (*schema, error) {
 	}}
 	return &s, nil
 })
-
-func models(t testing.TB) *schema {
-	t.Helper()
-	s, err := loadSchema()
-	must(t, err)
-	return s
-}
 
 // at follows names; nil where the models that we have end.
 func (s *schema) at(names ...string) *schema {
@@ -80,15 +71,25 @@ func (s *schema) integerKey(name string) bool {
 	return strings.HasPrefix(t.Kind, "uint")
 }
 
-var patterns sync.Map // string → *regexp.Regexp
+// patterns are compiled once, and asked once of each value: every Set has the
+// whole configuration checked, most of which was checked before.
+var patterns, verdicts sync.Map // string → *regexp.Regexp; pattern, NUL, value → bool
 
 func matches(pattern, s string) bool {
+	key := pattern + "\x00" + s
+	if ok, known := verdicts.Load(key); known {
+		return ok.(bool)
+	}
 	re, ok := patterns.Load(pattern)
 	if !ok {
 		re, _ = patterns.LoadOrStore(pattern, regexp.MustCompile(pattern))
 	}
-	return re.(*regexp.Regexp).MatchString(s)
+	is := re.(*regexp.Regexp).MatchString(s)
+	verdicts.Store(key, is)
+	return is
 }
+
+var predicate = regexp.MustCompile(`\[[^]]*\]`)
 
 // trail is a node of the data with its way to the root.
 type trail struct {
@@ -238,7 +239,7 @@ func (y *yangType) refer(at *trail, v any) error {
 		}
 	}
 	found := []any{from.data}
-	for part := range strings.SplitSeq(regexp.MustCompile(`\[[^]]*\]`).ReplaceAllString(strings.Trim(p, "/"), ""), "/") {
+	for part := range strings.SplitSeq(predicate.ReplaceAllString(strings.Trim(p, "/"), ""), "/") {
 		if part == ".." {
 			from = from.up
 			found = []any{from.data}

@@ -1,4 +1,4 @@
-package openconfig
+package gnmibox
 
 import (
 	"context"
@@ -10,18 +10,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Set carries out a transaction (gNMI specification §3.4.3), with the Commit
+// Set implements gNMI: it carries out a transaction (gNMI specification §3.4.3), with the Commit
 // Confirmed extension where the device has it.
-func (d *device) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse, error) {
+func (d *Device) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.down {
+		return nil, errDown
+	}
 	var c *gnmi_ext.Commit
 	for _, e := range req.GetExtension() {
-		if c = e.GetCommit(); c != nil && d.refusesExtensions {
+		if c = e.GetCommit(); c != nil && d.RefusesExtensions {
 			return nil, status.Error(codes.Unimplemented, "extensions are not supported")
 		}
 	}
-	if !d.commit {
+	if !d.Commit {
 		c = nil // ignored, as gNMI has it for unknown extensions
 	}
 	if done, err := d.settleCommit(c); done || err != nil {
@@ -29,11 +32,11 @@ func (d *device) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse
 	}
 	changes := len(req.GetDelete())+len(req.GetReplace())+len(req.GetUpdate()) > 0
 	if changes && d.fail != nil {
-		if err := d.fail("before", req); err != nil {
+		if err := d.fail("before", d.config); err != nil {
 			return nil, err
 		}
 	}
-	next := d.config.clone()
+	next := d.config.Clone()
 	if err := d.carryOut(next, req); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -48,7 +51,7 @@ func (d *device) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse
 	if changes {
 		d.sets++
 		if d.fail != nil {
-			if err := d.fail("after", req); err != nil {
+			if err := d.fail("after", d.config); err != nil {
 				return nil, err
 			}
 		}
@@ -56,7 +59,7 @@ func (d *device) Set(_ context.Context, req *gnmi.SetRequest) (*gnmi.SetResponse
 	return &gnmi.SetResponse{Timestamp: time.Now().UnixNano()}, nil
 }
 
-func (d *device) giveBack(id string) {
+func (d *Device) giveBack(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.trial != nil && d.id == id {
@@ -65,7 +68,7 @@ func (d *device) giveBack(id string) {
 }
 
 // settleCommit does confirm and cancel; done says that nothing else follows.
-func (d *device) settleCommit(c *gnmi_ext.Commit) (done bool, err error) {
+func (d *Device) settleCommit(c *gnmi_ext.Commit) (done bool, err error) {
 	if c.GetConfirm() == nil && c.GetCancel() == nil {
 		if d.trial != nil {
 			return false, status.Errorf(codes.FailedPrecondition, "commit %q is on trial", d.id)
@@ -85,13 +88,13 @@ func (d *device) settleCommit(c *gnmi_ext.Commit) (done bool, err error) {
 	return true, nil
 }
 
-func (d *device) carryOut(s *store, req *gnmi.SetRequest) error {
+func (d *Device) carryOut(s *Store, req *gnmi.SetRequest) error {
 	for _, p := range req.GetDelete() {
 		elems, err := d.locate(req.GetPrefix(), p)
 		if err != nil {
 			return err
 		}
-		if err := s.delete(elems); err != nil {
+		if err := s.remove(elems); err != nil {
 			return err
 		}
 	}
@@ -107,7 +110,7 @@ func (d *device) carryOut(s *store, req *gnmi.SetRequest) error {
 		if err := d.takes(e); err != nil {
 			return err
 		}
-		v, err := parse(b)
+		v, err := Parse(b)
 		if err != nil {
 			return err
 		}
@@ -115,10 +118,10 @@ func (d *device) carryOut(s *store, req *gnmi.SetRequest) error {
 		if sc == nil {
 			return status.Errorf(codes.InvalidArgument, "the models have no %v", names(elems))
 		}
-		if v, err = plain(sc, "", v, d.names); err != nil {
+		if v, err = plain(sc, "", v, d.Names); err != nil {
 			return err
 		}
-		if err := s.set(elems, v, i < len(req.GetReplace())); err != nil {
+		if err := s.put(elems, v, i < len(req.GetReplace())); err != nil {
 			return err
 		}
 	}

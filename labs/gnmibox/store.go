@@ -1,4 +1,4 @@
-package openconfig
+package gnmibox
 
 import (
 	"bytes"
@@ -13,14 +13,15 @@ import (
 	"github.com/openconfig/gnmi/proto/gnmi"
 )
 
-// store is the simulated device's configuration: a generic JSON tree with bare
+// Store is the simulated device's configuration: a generic JSON tree with bare
 // names. It knows nothing of the driver; list keys come from the models.
-type store struct {
+type Store struct {
 	schema *schema
 	root   map[string]any
 }
 
-func parse(b []byte) (any, error) {
+// Parse reads one JSON value, its numbers as they are written.
+func Parse(b []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	var v any
@@ -33,19 +34,31 @@ func parse(b []byte) (any, error) {
 	return v, nil
 }
 
-func (s *store) clone() *store {
-	b, err := json.Marshal(s.root)
-	if err != nil {
-		panic(err)
-	}
-	v, err := parse(b)
-	if err != nil {
-		panic(err)
-	}
-	return &store{s.schema, v.(map[string]any)}
+// Clone is a copy.
+func (s *Store) Clone() *Store {
+	return &Store{s.schema, copied(s.root).(map[string]any)}
 }
 
-func (s *store) text() string {
+func copied(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name, inner := range v {
+			out[name] = copied(inner)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = copied(v[i])
+		}
+		return out
+	}
+	return v // a leaf
+}
+
+// Text is all of it, as JSON.
+func (s *Store) Text() string {
 	b, err := json.MarshalIndent(s.root, "", " ")
 	if err != nil {
 		panic(err)
@@ -81,7 +94,7 @@ func hasKeys(entry any, keys map[string]string) bool {
 }
 
 // descend goes to the object at elems; nil when it is not there.
-func (s *store) descend(elems []*gnmi.PathElem, create bool) (map[string]any, error) {
+func (s *Store) descend(elems []*gnmi.PathElem, create bool) (map[string]any, error) {
 	at := s.root
 	for i, e := range elems {
 		if len(e.GetKey()) == 0 {
@@ -125,12 +138,44 @@ func (s *store) descend(elems []*gnmi.PathElem, create bool) (map[string]any, er
 	return at, nil
 }
 
-func (s *store) isLeaf(elems []*gnmi.PathElem) bool {
+func (s *Store) isLeaf(elems []*gnmi.PathElem) bool {
 	sc := s.schema.at(names(elems)...)
 	return sc != nil && sc.Type != nil
 }
 
-func (s *store) delete(elems []*gnmi.PathElem) error {
+// Delete removes what is at a path, e.g. "acl/interfaces/interface[id=eth1]", or
+// nothing.
+func (s *Store) Delete(path string) error { return s.remove(elems(path)) }
+
+// Set puts v at a path, into what is there; numbers are [json.Number].
+func (s *Store) Set(path string, v any) error { return s.put(elems(path), v, false) }
+
+// elems parses a path as a person writes it.
+func elems(s string) (out []*gnmi.PathElem) {
+	depth, start := 0, 0
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && (s[i] != '/' || depth > 0) {
+			depth += map[byte]int{'[': 1, ']': -1}[s[i]]
+			continue
+		}
+		name, rest, _ := strings.Cut(s[start:i], "[")
+		e := &gnmi.PathElem{Name: name}
+		for rest != "" {
+			var kv string
+			kv, rest, _ = strings.Cut(rest, "]")
+			rest = strings.TrimPrefix(rest, "[")
+			k, v, _ := strings.Cut(kv, "=")
+			if e.Key == nil {
+				e.Key = map[string]string{}
+			}
+			e.Key[k] = v
+		}
+		out, start = append(out, e), i+1
+	}
+	return out
+}
+
+func (s *Store) remove(elems []*gnmi.PathElem) error {
 	last := elems[len(elems)-1]
 	up, err := s.descend(elems[:len(elems)-1], false)
 	if err != nil || up == nil {
@@ -148,9 +193,9 @@ func (s *store) delete(elems []*gnmi.PathElem) error {
 	return nil
 }
 
-func (s *store) set(elems []*gnmi.PathElem, v any, replace bool) error {
+func (s *Store) put(elems []*gnmi.PathElem, v any, replace bool) error {
 	if replace {
-		if err := s.delete(elems); err != nil {
+		if err := s.remove(elems); err != nil {
 			return err
 		}
 	}
@@ -172,7 +217,7 @@ func (s *store) set(elems []*gnmi.PathElem, v any, replace bool) error {
 	return s.merge(at, m, s.schema.at(names(elems)...))
 }
 
-func (s *store) merge(at, v map[string]any, sc *schema) error {
+func (s *Store) merge(at, v map[string]any, sc *schema) error {
 	for name, inner := range v {
 		c := sc.at(name)
 		if c == nil {
