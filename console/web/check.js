@@ -1,5 +1,6 @@
 // What the build refuses: catalogues whose keys or placeholders differ, a key
-// that a page uses and no catalogue has, and roles other than the server's.
+// that a page uses and no catalogue has, roles other than the server's, and a
+// question about an operation that has no roles.
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { access } from './src/lib/access.js';
@@ -33,6 +34,7 @@ function used(dir) {
     for (const [, key] of text.matchAll(/\bt\('([^']+)'/g)) if (!(key in vi)) faults.push(`${file}: no text for ${key}`);
     for (const [, start] of text.matchAll(/\bt\(`([^`$]+)\$\{/g)) if (!keys.some((k) => k.startsWith(start))) faults.push(`${file}: no text begins with ${start}`);
     for (const [, list] of text.matchAll(/\bknown\('([^']+)'/g)) if (!keys.some((k) => k.startsWith(list + '.'))) faults.push(`${file}: no text begins with ${list}.`);
+    for (const [, operation] of text.matchAll(/\b(?:may\(|needs: )'([^']+)'/g)) if (!(operation in access)) faults.push(`${file}: no roles for ${operation}`);
   }
   return faults;
 }

@@ -18,6 +18,8 @@ const metrics = {
 const metric = (m) => metrics[m] ?? m;
 const clockOf = (at) =>
   new Intl.DateTimeFormat('vi-VN', { timeZone: 'Asia/Ho_Chi_Minh', hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' }).format(new Date(at));
+const momentOf = (at) =>
+  new Intl.DateTimeFormat('vi-VN', { timeZone: 'Asia/Ho_Chi_Minh', day: '2-digit', month: '2-digit', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).format(new Date(at));
 
 const terms = {
   subject: 'chủ thể',
@@ -48,6 +50,9 @@ const sentences = [
   [/^everything$/, () => 'nơi nào khác'],
   [/^some of the other sites$/, () => 'một số điểm khác'],
   [/^site (\S+)$/, (s) => `điểm ${s}`],
+  [/^segment (\S+), application (.*)$/, (s, a) => `phân vùng ${known('segment', s)}, ứng dụng ${a}`],
+  [/^segment (\S+)$/, (s) => `phân vùng ${known('segment', s)}`],
+  [/^application (.*)$/, (a) => `ứng dụng ${a}`],
   [/^all is well$/, () => 'mạng bình thường'],
   [/^a hub fails; (\d+) sites depend on it$/, (n) => `một trung tâm mất kết nối, ${n} điểm phụ thuộc vào nó`],
   [/^(\d+) of (\d+) sites have no way out left$/, (n, m) => `${n} trên ${m} điểm không còn đường ra nào`],
@@ -83,6 +88,34 @@ const sentences = [
   [/^the device leaves the intent; its hubs drop its tunnels$/, () => 'thiết bị rời danh mục, các trung tâm bỏ đường hầm của nó'],
   [/^start rollout: held: revision (\d+) is not approved; another person than (\S+) must approve it$/, (n, who) => `bản ${n} chưa được phê duyệt; một người khác ${who} phải phê duyệt`],
   [/^(\d+) devices are offline; they take revision (\d+) when they return$/, (n, r) => `${n} thiết bị đang mất liên lạc, sẽ nhận bản ${r} khi kết nối lại`],
+  [/^read back from the device$/, () => 'đọc lại cấu hình từ thiết bị'],
+  [/^noticed on the device$/, () => 'thiết bị tự phát hiện'],
+  [/^the device keeps what was signed$/, () => 'thiết bị giữ đúng văn bản đã ký'],
+  [/^the device runs signed documents only, and this is not the one assigned to it$/, () => 'thiết bị chỉ chạy văn bản đã ký, và đây không phải văn bản đã giao'],
+  [/^the waiver ended; before: (.*)$/, (why) => `đã hết hạn để yên; trước đó: ${why}`],
+  [/^(?:\S+: [\w-]+: )?held: drift \S+: (.*)$/, (what) => `giữ nguyên vì lệch cấu hình: ${what.replace(/ \(and (\d+) more\)$/, ' (và $1 dòng nữa)')}`],
+  [/^(?:.*: )?device unreachable: (?:router )?(.*)$/, (what) => `không kết nối được: ${what}`],
+  [/^drift \S+: conflict: it is (\S+)$/, (state) => `lệch này đã xong (${known('drift', state)})`],
+  [/^drift "(.*)": not found.*$/, () => 'không có lần lệch này'],
+  [/^waive drift \S+: invalid: the end (\S+) is not within the next (\d+) days$/, (end, n) => `ngày ${end} không nằm trong ${n} ngày tới`],
+  [/^adopt drift \S+: conflict: (\S+) runs .*look at it again$/, (d) => `${d} đã chạy cấu hình khác trong lúc này; hãy xem lại`],
+  [/^adopt drift \S+: .*device unreachable.*$/, () => 'không đọc được thiết bị lúc này; hãy thử lại khi thiết bị kết nối'],
+  [/^add to basket \S+: conflict: edited in it already: (.*); talk to them, or take their edit out first$/, (what) => `đã có người sửa trong giỏ: ${what.replaceAll(' by ', ' bởi ')}; hãy trao đổi với họ, hoặc lấy thay đổi của họ ra trước`],
+  [/^add to basket \S+: invalid: nothing differs from the inventory in force$/, () => 'chưa có gì khác với danh mục đang hiệu lực'],
+  [/^basket \S+: conflict: it has version (\d+) by now, not (\d+)$/, () => 'giỏ đã được người khác sửa trong lúc này; hãy xem lại rồi làm tiếp'],
+  [/^(?:\w+ )+basket \S+: conflict: it is (\S+)$/, (state) => `giỏ không còn mở (${known('basket', state)})`],
+  [/^submit basket \S+: invalid: it is empty$/, () => 'giỏ còn trống'],
+  [/^(?:apply basket \S+: )?(\S+) (\S+): conflict: somebody else has changed it since; look at it, and edit it anew$/, (noun, id) => `${known('noun', noun)} ${id}: đã bị sửa ngoài giỏ từ khi được thêm; hãy xem lại và sửa lại từ đầu`],
+  [/^(?:apply basket \S+: )?(\S+) (\S+): invalid: json: unknown field "(.*)"$/, (noun, id, field) => `${known('noun', noun)} ${id}: không có trường “${field}”`],
+  [/^(?:invalid: )?(\S+) prepared a part of revision (\d+).*$/, (who, n) => `${who} đã góp thay đổi vào bản ${n} nên không được phê duyệt`],
+  [/^the device's answer was cut: do not restore from it$/, () => 'câu trả lời của thiết bị bị cắt: không dùng để khôi phục'],
+  [/^shrank from (\d+) to (\d+) bytes$/, (a, b) => `co từ ${a} còn ${b} byte`],
+  [/^waits for the maintenance window, which opens at (\S+?);.*$/, (at) => `chờ khung bảo trì, mở lúc ${momentOf(at)}`],
+  [/^will (reset|drop) BGP to (\S+) over (?:uplink )?(\S+)$/, (what, peer, over) => `sẽ ${what === 'drop' ? 'bỏ' : 'khởi động lại'} phiên BGP tới ${peer} qua ${over}`],
+  [/^will reset every BGP session of the device$/, () => 'sẽ khởi động lại mọi phiên BGP của thiết bị'],
+  [/^will interrupt circuit (\S+) and its tunnels$/, (c) => `sẽ ngắt đường truyền ${c} và các đường hầm trên đó`],
+  [/^will take down segment (\S+)$/, (s) => `sẽ ngắt phân vùng ${known('segment', s)}`],
+  [/^will renumber segment (\S+): its hosts need new addresses$/, (s) => `sẽ đổi địa chỉ phân vùng ${known('segment', s)}: máy trong đó cần địa chỉ mới`],
   [/^resumed by (\S+)$/, (who) => `${who} cho chạy tiếp`],
   [/^paused by (\S+)$/, (who) => `${who} tạm dừng`],
   [/^aborted by (\S+)$/, (who) => `${who} hủy`],

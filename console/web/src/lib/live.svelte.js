@@ -6,6 +6,14 @@ import { eventReader } from './sse.js';
 const silence = 40_000; // the server beats every 15 s
 const longestWait = 30_000;
 
+export const driftsOver = 300; // of those that are over, so many are kept
+
+// A controller need not keep routers or drifts.
+const unless404 = (e) => {
+  if (e.status === 404) return [];
+  throw e;
+};
+
 const byID = (list) => new Map((list ?? []).map((x) => [x.id, x]));
 
 // Live is what the console knows of the city now: read once when the stream of
@@ -18,6 +26,9 @@ class Live {
   devices = $state.raw(new Map());
   incidents = $state.raw(new Map());
   rollouts = $state.raw(new Map());
+  routers = $state.raw(new Map());
+  drifts = $state.raw(new Map()); // all that wait, and the newest of those that are over
+  baskets = $state.raw(new Map()); // what was told of them; the rest is read where it is shown
   units = $state.raw([]);
   sites = $state.raw(new Map());
   decisions = $state.raw([]);
@@ -41,7 +52,7 @@ class Live {
     this.#pending = [];
     this.loaded = false;
     this.summary = undefined;
-    this.devices = this.incidents = this.rollouts = this.sites = new Map();
+    this.devices = this.incidents = this.rollouts = this.routers = this.drifts = this.baskets = this.sites = new Map();
     this.units = this.decisions = [];
     this.status = 'connecting';
   }
@@ -99,13 +110,16 @@ class Live {
 
   // readAll loads what the events then change; events wait meanwhile.
   async #readAll(signal) {
-    const want = (operation, path) => (may(operation) ? get(path) : []);
-    const [units, sites, devices, incidents, rollouts] = await Promise.all([
+    const want = (operation, path, query) => (may(operation) ? get(path, query) : []);
+    const rare = (...what) => Promise.resolve(want(...what)).catch(unless404);
+    const [units, sites, devices, incidents, rollouts, routers, drifts] = await Promise.all([
       get('/units'),
       want('list-sites', '/sites'),
       want('list-devices', '/devices'),
       want('list-incidents', '/incidents'),
       want('list-rollouts', '/rollouts'),
+      rare('list-routers', '/routers'),
+      rare('list-drifts', '/drifts', { over: driftsOver }),
     ]);
     if (signal.aborted) return;
     this.units = units;
@@ -113,6 +127,8 @@ class Live {
     this.devices = byID(devices);
     this.incidents = byID(incidents);
     this.rollouts = byID(rollouts);
+    this.routers = byID(routers);
+    this.drifts = byID(drifts);
     this.loaded = true;
     this.status = 'live';
     this.#reading = false;
@@ -121,14 +137,16 @@ class Live {
 
   async #readPlaces() {
     try {
-      const [units, sites, devices] = await Promise.all([
+      const [units, sites, devices, routers] = await Promise.all([
         get('/units'),
         may('list-sites') ? get('/sites') : [],
         may('list-devices') ? get('/devices') : [],
+        may('list-routers') ? get('/routers').catch(unless404) : [],
       ]);
       this.units = units;
       this.sites = byID(sites);
       this.devices = byID(devices);
+      this.routers = byID(routers);
     } catch {
       // The stream will be reopened and everything read again.
     }
@@ -152,10 +170,11 @@ class Live {
           this.#summary(data);
           break;
         case 'device':
-          edit('devices').set(data.id, data);
-          break;
+        case 'router':
+        case 'drift':
+        case 'basket':
         case 'rollout':
-          edit('rollouts').set(data.id, data);
+          edit(type + 's').set(data.id, data);
           break;
         case 'incident':
           this.#tell(data);
@@ -166,6 +185,11 @@ class Live {
       }
     }
     Object.assign(this, maps);
+  }
+
+  // learn takes an answer to a person's own action, before its event comes.
+  learn(name, object) {
+    this[name] = new Map(this[name]).set(object.id, object);
   }
 
   #summary(s) {

@@ -13,7 +13,7 @@ export const notices = {
 
 function push(notice) {
   const id = next++;
-  list = [...list.filter((n) => !notice.incident || n.incident?.id !== notice.incident.id), { id, ...notice }].slice(-4);
+  list = [...list.filter((n) => n.key !== notice.key || n.incident?.id !== notice.incident?.id), { id, ...notice }].slice(-4);
   setTimeout(() => notices.drop(id), notice.incident ? life.incident : life.key);
 }
 

@@ -39,6 +39,9 @@ export function href(page, id, query) {
   return '#/' + page + (id === undefined || id === '' ? '' : '/' + encodeURIComponent(id)) + q;
 }
 
+// hrefOf is the page of a box: a router of the data centre has its own.
+export const hrefOf = (id, routers) => href(routers.has(id) ? 'routers' : 'devices', id);
+
 export function go(...to) {
   location.hash = href(...to);
 }

@@ -28,8 +28,11 @@ export function unitStates(units, devices) {
   return out;
 }
 
-// tones colour words of the incident, rollout and audit lists.
+// tones colour words of the server's lists; a word may mean another thing in one
+// of them.
 export const tones = {
+  'basket.open': 'info',
+  'drift.open': 'degraded',
   critical: 'down',
   major: 'degraded',
   minor: 'info',
@@ -51,7 +54,34 @@ export const tones = {
   skipped: 'planned',
   expired: 'planned',
   revoked: 'down',
+  waived: 'planned',
+  adopting: 'info',
+  returned: 'ok',
+  adopted: 'ok',
+  overwritten: 'planned',
+  gone: 'planned',
+  submitted: 'ok',
+  dropped: 'planned',
+  idle: 'planned',
+  same: 'ok',
+  changed: 'ok',
+  held: 'degraded',
+  offline: 'down',
+  retry: 'degraded',
+  terminal: 'down',
 };
+
+const waiting = ['open', 'returning', 'adopting', 'waived'];
+
+// decides says whether a drift still decides what happens to its device.
+export const decides = (drift) => waiting.includes(drift.state);
+
+// byDecision sorts drifts: what waits for a person first, what is over last, and
+// the newest first.
+export function byDecision(a, b) {
+  const at = (d) => (decides(d) ? waiting.indexOf(d.state) : waiting.length);
+  return at(a) - at(b) || b.found.localeCompare(a.found) || b.id.localeCompare(a.id);
+}
 
 const severities = ['info', 'minor', 'major', 'critical'];
 
