@@ -117,8 +117,8 @@ func TestFailedWaveReturnsOldContent(t *testing.T) {
 				t.Errorf("%s of the last wave was pushed %d times; want once, for revision 1", last, applies)
 			}
 		}
-		if !slices.Contains(w.audited, "rollout.halted") || !slices.Contains(w.audited, "rollout.returned") {
-			t.Errorf("audited: %v", w.audited)
+		if !slices.Contains(w.told(), "rollout.halted") || !slices.Contains(w.told(), "rollout.returned") {
+			t.Errorf("audited: %v", w.told())
 		}
 		if l.InForce() != 3 {
 			t.Errorf("in force is %d, want 3", l.InForce())
@@ -220,8 +220,8 @@ func TestOfflineDeviceIsPendingAndCatchesUp(t *testing.T) {
 			t.Errorf("last wave: %+v, want one pending", last)
 		}
 		time.Sleep(90 * time.Minute)
-		if !slices.Contains(w.audited, "rollout.overdue") {
-			t.Errorf("audited: %v", w.audited)
+		if !slices.Contains(w.told(), "rollout.overdue") {
+			t.Errorf("audited: %v", w.told())
 		}
 		w.devices[away].Break(fake.Faults{})
 		l.Wake(away)

@@ -84,13 +84,13 @@ func TestUnprovenRevisionNeedsAWaiver(t *testing.T) {
 		l.wait(1, 5*time.Minute, RolloutDone)
 		time.Sleep(2 * time.Hour) // and again, with the revision in force
 		ended := 0
-		for _, what := range w.audited {
+		for _, what := range w.told() {
 			if what == "proof.waiver-ended" {
 				ended++
 			}
 		}
 		if ended != 1 {
-			t.Errorf("the end was reported %d times: %v", ended, w.audited)
+			t.Errorf("the end was reported %d times: %v", ended, w.told())
 		}
 	})
 }

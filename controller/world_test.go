@@ -83,6 +83,13 @@ func (w *world) revise(n intent.Number, inv inventory.Inventory) {
 	w.approvals[n] = []intent.Approval{{Revision: n, Hash: r.Hash, Approver: "minh", Expires: time.Now().Add(1000 * time.Hour)}}
 }
 
+// told is what the audit log holds now.
+func (w *world) told() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.audited)
+}
+
 // life is one process of the controller; killed, nothing of it has any effect.
 type life struct {
 	*Controller
