@@ -118,7 +118,7 @@ func (a *Authority) choose(ctx context.Context, inv inventory.Inventory, ids []i
 }
 
 func (a *Authority) unenrolled(ctx context.Context, inv inventory.Inventory) ([]inventory.Device, error) {
-	certs, err := a.pki.List(ctx)
+	certs, err := a.pki.Newest(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read certificates: %w", err)
 	}
@@ -155,7 +155,7 @@ func (a *Authority) Certificates(ctx context.Context) ([]client.Certificate, err
 func certificate(c pki.Certificate, now time.Time) client.Certificate {
 	return client.Certificate{
 		Serial: c.Serial, Subject: c.Subject, SPIFFEID: c.SPIFFEID, Device: c.Device, Issuer: string(c.Issuer),
-		NotBefore: c.NotBefore, NotAfter: c.NotAfter, State: c.State(now),
+		NotBefore: c.NotBefore, NotAfter: c.NotAfter, State: c.State(now), IssuedAt: c.IssuedAt, IssuedBy: c.IssuedBy,
 	}
 }
 
@@ -164,16 +164,11 @@ func (a *Authority) Revoke(ctx context.Context, serial, reason, by string) (clie
 	if err := a.pki.Revoke(ctx, serial, reason, by); err != nil {
 		return client.Certificate{}, err
 	}
-	certs, err := a.Certificates(ctx)
+	c, err := a.pki.Certificate(ctx, serial)
 	if err != nil {
 		return client.Certificate{}, err
 	}
-	for _, c := range certs {
-		if c.Serial == serial {
-			return c, nil
-		}
-	}
-	return client.Certificate{Serial: serial, State: "revoked"}, nil // known to the revocation log alone
+	return certificate(c, time.Now()), nil
 }
 
 // IssueService implements [Certificates].

@@ -64,7 +64,7 @@ type Observed interface {
 }
 
 // DeviceSources are what a device's view is joined from; all but Mark, Agent and
-// Quarantine are required.
+// Quarantined are required.
 type DeviceSources struct {
 	Inventory    Inventory
 	Controller   Observed
@@ -74,7 +74,9 @@ type DeviceSources struct {
 	Targets      func() []telemetry.TargetStatus
 	Tunnels      *Tunnels
 	Agent        func(inventory.DeviceID) string // version of its agent, "" when unknown
-	Quarantine   func(inventory.DeviceID) string // why it is in quarantine, "" when it is not; nil: nobody puts any there
+	// Quarantined lists the devices in quarantine; nil: none ever is.
+	// Mark tells of a change of them as well.
+	Quarantined func(context.Context) ([]pki.Quarantine, error)
 }
 
 // JoinedDevices is [Devices].
@@ -83,8 +85,11 @@ type JoinedDevices struct {
 
 	mu    sync.Mutex
 	certs map[inventory.DeviceID]pki.Certificate // newest valid one when they were read, without chain
-	mark  string                                 // of certs
-	read  time.Time
+	// suspects says why a device is in quarantine; like certs it is never changed
+	// once made.
+	suspects map[inventory.DeviceID]string
+	mark     string // of both
+	read     time.Time
 }
 
 // AdaptDevices joins what is declared with what is observed.
@@ -99,6 +104,7 @@ type observation struct {
 	certs    map[inventory.DeviceID]pki.Certificate // newest valid one
 	sessions map[inventory.DeviceID]channel.Session
 	targets  map[inventory.DeviceID]telemetry.TargetStatus
+	suspects map[inventory.DeviceID]string // why in quarantine
 }
 
 func (j *JoinedDevices) observe(ctx context.Context) (observation, error) {
@@ -107,6 +113,9 @@ func (j *JoinedDevices) observe(ctx context.Context) (observation, error) {
 	if o.certs, err = j.validCerts(ctx, certAge); err != nil {
 		return o, err
 	}
+	j.mu.Lock()
+	o.suspects = j.suspects
+	j.mu.Unlock()
 	for _, s := range j.src.Sessions() {
 		o.sessions[s.Device] = s
 	}
@@ -124,12 +133,12 @@ func (j *JoinedDevices) Certified(ctx context.Context) (until func(inventory.Dev
 	return func(id inventory.DeviceID) time.Time { return certs[id].NotAfter }, err
 }
 
-// Quarantine gives why a device is in quarantine, "" when it is not.
+// Quarantine gives why a device is in quarantine, "" when it is not, as of the
+// last look at the certificates.
 func (j *JoinedDevices) Quarantine(id inventory.DeviceID) string {
-	if j.src.Quarantine == nil {
-		return ""
-	}
-	return j.src.Quarantine(id)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.suspects[id]
 }
 
 // validCerts is the newest valid certificate of each device, as it was so long
@@ -163,7 +172,17 @@ func (j *JoinedDevices) validCerts(ctx context.Context, age time.Duration) (map[
 			certs[c.Device] = c
 		}
 	}
-	j.certs, j.mark, j.read = certs, mark, now
+	suspects := map[inventory.DeviceID]string{}
+	if j.src.Quarantined != nil {
+		list, err := j.src.Quarantined(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read quarantines: %w", err)
+		}
+		for _, q := range list {
+			suspects[q.Device] = q.Reason
+		}
+	}
+	j.certs, j.suspects, j.mark, j.read = certs, suspects, mark, now
 	return certs, nil
 }
 
@@ -210,7 +229,7 @@ func (j *JoinedDevices) Device(ctx context.Context, id inventory.DeviceID) (clie
 }
 
 func (j *JoinedDevices) view(d inventory.Device, o observation) (client.Device, error) {
-	v := client.Device{Device: d, Quarantine: j.Quarantine(d.ID)}
+	v := client.Device{Device: d, Quarantine: o.suspects[d.ID]}
 	if c, ok := o.certs[d.ID]; ok && c.State(time.Now()) == "valid" {
 		v.Enrolled, v.CertSerial, v.CertNotAfter = true, c.Serial, &c.NotAfter
 	}

@@ -27,13 +27,17 @@ const Prefix = "/api/v1"
 
 // Deps are required unless said otherwise.
 type Deps struct {
-	Boots        Boots        // nil: nobody keeps them
-	Replacements Replacements // nil: no device can be replaced
-	Tools        Tools        // nil: none run on devices
-	Agents       Agents       // nil: no agent can be upgraded
-	Drifts       Drifts       // nil: none are kept
-	SSH          SSH          // nil: no router is dialled
-	Configs      Configs      // nil: none are archived
+	Boots        Boots             // nil: nobody keeps them
+	Replacements Replacements      // nil: no device can be replaced
+	Tools        Tools             // nil: none run on devices
+	Agents       Agents            // nil: no agent can be upgraded
+	Drifts       Drifts            // nil: none are kept
+	SSH          SSH               // nil: no router is dialled
+	Configs      Configs           // nil: none are archived
+	Search       CertificateSearch // nil: certificates are listed whole
+	Admission    Admission         // nil: nobody decides about devices
+	Issuing      Issuing           // nil: no CA API
+	Issuers      Issuers           // nil: none are shown
 	People       *people.Directory
 	Audit        Audit
 	Inventory    Inventory
@@ -148,6 +152,9 @@ func New(deps Deps, cfg Config) (*Console, error) {
 	c.registerDevices()
 	c.registerTools()
 	c.registerCertificates()
+	c.registerIssuing()
+	c.registerIssuers()
+	c.registerLife()
 	c.registerIntent()
 	c.registerAgents()
 	c.registerDrift()

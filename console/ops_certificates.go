@@ -13,9 +13,6 @@ func (c *Console) registerCertificates() {
 	op := post("/enrolment", "create-enrolment", "certificates", "Make one-time enrolment tokens; they are shown once")
 	op.DefaultStatus = http.StatusCreated
 	write(c, op, c.enrol)
-	read(c, get("/certificates", "list-certificates", "certificates", "Issued certificates"), func(ctx context.Context, _ *nothing) (*answer[[]client.Certificate], error) {
-		return listed(c.deps.Certificates.Certificates(ctx))
-	})
 	write(c, post("/certificates/{serial}/revoke", "revoke-certificate", "certificates", "Revoke a certificate and close what it opened"), c.revoke)
 	op = post("/service-certificates", "create-service-certificate", "certificates", "Sign the certificate of a policy enforcement point")
 	op.DefaultStatus = http.StatusCreated

@@ -2,31 +2,36 @@ package pki
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/smallstep/certificates/authority"
 	"github.com/smallstep/certificates/authority/config"
 	"github.com/smallstep/certificates/authority/provisioner"
+	cas "github.com/smallstep/certificates/cas/apiv1"
 	"github.com/wardnet/wardnet/pki/enrol"
+	"github.com/wardnet/wardnet/pki/signer"
 	"go.step.sm/crypto/jose"
 )
 
+// backdate is how far the validity of a certificate begins in the past: clocks
+// of edges are off.
+const backdate = 10 * time.Minute
+
 // issuingCA is one issuing CA: an embedded smallstep authority with one
-// provisioner, whose template fixes everything the caller does not name.
+// provisioner, whose template fixes everything the caller does not name. It
+// holds no key: the signer does, and checks once more.
 type issuingCA struct {
 	name      Issuer
-	cert      *x509.Certificate
-	signer    crypto.Signer
-	keyID     string
-	crlURL    string // "" when no status listener is known
 	authority *authority.Authority
 	ott       jose.Signer // mints the provisioner's one-time tokens
 	audience  string
@@ -34,37 +39,27 @@ type issuingCA struct {
 
 // leafTemplate is the smallstep template of a leaf. Names come from the
 // one-time token alone; of the CSR only the public key is used.
-func leafTemplate(usages []string, crlURL string) string {
+func leafTemplate(usages []string) string {
 	u, _ := json.Marshal(usages) // strings always marshal
-	crl := ""
-	if crlURL != "" {
-		q, _ := json.Marshal([]string{crlURL})
-		crl = `, "crlDistributionPoints": ` + string(q)
-	}
-	return `{"subject": {"commonName": {{ toJson .Subject.CommonName }}}, "sans": {{ toJson .SANs }}, "keyUsage": ["digitalSignature"], "extKeyUsage": ` + string(u) + crl + `}`
+	return `{"subject": {"commonName": {{ toJson .Subject.CommonName }}}, "sans": {{ toJson .SANs }}, "keyUsage": ["digitalSignature"], "extKeyUsage": ` + string(u) + `}`
 }
 
 type caOptions struct {
-	name    Issuer
-	domain  string
-	usages  []string // names of smallstep's template language
-	life    time.Duration
-	crlBase string
-	db      *authDB
+	name   Issuer
+	domain string
+	usages []string // names of smallstep's template language
+	life   time.Duration
+	db     *authDB
+	cas    cas.CertificateAuthorityService
+	root   *x509.Certificate
+	issuer *x509.Certificate // the active generation's, for its name constraints
 }
 
 // newIssuingCA embeds an authority. The provisioner's key lives in this
 // process only: its tokens carry our own decision to the authority, which
 // checks the CSR against it once more (exact names, exact CSR, longest life).
-func newIssuingCA(o caOptions, ca *caFiles) (*issuingCA, error) {
-	c := &issuingCA{name: o.name, cert: ca.certs[o.name], signer: ca.signers[o.name]}
-	var err error
-	if c.keyID, err = enrol.KeyID(c.cert.PublicKey); err != nil {
-		return nil, err
-	}
-	if o.crlBase != "" {
-		c.crlURL = o.crlBase + crlPath(c.keyID)
-	}
+func newIssuingCA(o caOptions) (*issuingCA, error) {
+	c := &issuingCA{name: o.name}
 	key, err := enrol.NewKey()
 	if err != nil {
 		return nil, err
@@ -87,7 +82,7 @@ func newIssuingCA(o caOptions, ca *caFiles) (*issuingCA, error) {
 			DisableRenewal:             &yes, // ours alone: it keeps the lineage
 			DisableSmallstepExtensions: &yes,
 		},
-		Options: &provisioner.Options{X509: &provisioner.X509Options{Template: leafTemplate(o.usages, c.crlURL)}},
+		Options: &provisioner.Options{X509: &provisioner.X509Options{Template: leafTemplate(o.usages)}},
 	}
 	c.authority, err = authority.NewEmbedded(
 		authority.WithConfig(&config.Config{
@@ -99,11 +94,9 @@ func newIssuingCA(o caOptions, ca *caFiles) (*issuingCA, error) {
 		}),
 		authority.WithQuietInit(),
 		authority.WithDatabase(o.db),
-		authority.WithX509RootCerts(ca.root),
-		authority.WithX509IntermediateCerts(c.cert),
-		authority.WithX509SignerFunc(func() ([]*x509.Certificate, crypto.Signer, error) {
-			return []*x509.Certificate{c.cert}, c.signer, nil
-		}),
+		authority.WithX509RootCerts(o.root),
+		authority.WithX509IntermediateCerts(o.issuer),
+		authority.WithX509CAService(o.cas),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start the %s CA: %w", o.name, err)
@@ -118,12 +111,88 @@ func newIssuingCA(o caOptions, ca *caFiles) (*issuingCA, error) {
 	return c, nil
 }
 
+// casOf is the signer as smallstep's authorities see it: the leaf that they
+// have checked becomes an order for the issuer's template.
+type casOf struct {
+	pki    *PKI
+	issuer Issuer
+	kind   signer.Kind
+}
+
+// SigningService gives the signing process as a smallstep authority takes it
+// (authority.WithX509CAService): certificates come from the active generation
+// of the services issuer.
+func (p *PKI) SigningService() cas.CertificateAuthorityService {
+	return &casOf{pki: p, issuer: Services, kind: signer.ServiceLeaf}
+}
+
+// CreateCertificate implements [cas.CertificateAuthorityService].
+func (c *casOf) CreateCertificate(req *cas.CreateCertificateRequest) (*cas.CreateCertificateResponse, error) {
+	o := orderOf(req.Template, c.kind)
+	if req.CSR != nil {
+		o.CSR, o.PublicKey = req.CSR.Raw, nil
+	}
+	if o.NotAfter.IsZero() {
+		o.NotAfter = time.Now().Add(req.Lifetime)
+	}
+	chain, err := c.sign(o)
+	if err != nil {
+		return nil, err
+	}
+	return &cas.CreateCertificateResponse{Certificate: chain[0], CertificateChain: chain[1:]}, nil
+}
+
+// RenewCertificate implements [cas.CertificateAuthorityService]; the caller has
+// seen the key's possession in TLS.
+func (c *casOf) RenewCertificate(req *cas.RenewCertificateRequest) (*cas.RenewCertificateResponse, error) {
+	o := orderOf(req.Template, c.kind)
+	if o.NotAfter.IsZero() {
+		o.NotAfter = time.Now().Add(req.Lifetime)
+	}
+	chain, err := c.sign(o)
+	if err != nil {
+		return nil, err
+	}
+	return &cas.RenewCertificateResponse{Certificate: chain[0], CertificateChain: chain[1:]}, nil
+}
+
+// RevokeCertificate implements [cas.CertificateAuthorityService]: revocations
+// are the store's.
+func (c *casOf) RevokeCertificate(req *cas.RevokeCertificateRequest) (*cas.RevokeCertificateResponse, error) {
+	return &cas.RevokeCertificateResponse{Certificate: req.Certificate}, nil
+}
+
+func (c *casOf) sign(o signer.Order) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	return c.pki.issue(ctx, c.issuer, o)
+}
+
+// orderOf takes from a template what an order can say; everything else is the
+// signer's.
+func orderOf(t *x509.Certificate, kind signer.Kind) signer.Order {
+	o := signer.Order{Kind: kind, Subject: t.Subject.CommonName, DNSNames: t.DNSNames, Emails: t.EmailAddresses, NotAfter: t.NotAfter}
+	for _, u := range t.URIs {
+		o.URIs = append(o.URIs, u.String())
+	}
+	for _, ip := range t.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			o.IPs = append(o.IPs, a)
+		}
+	}
+	if t.PublicKey != nil {
+		o.PublicKey, _ = x509.MarshalPKIXPublicKey(t.PublicKey) // what is empty the signer refuses
+	}
+	return o
+}
+
 // order is what a leaf shall say.
 type order struct {
-	csr     *x509.CertificateRequest
-	subject string   // common name
-	sans    []string // exactly the CSR's
-	life    time.Duration
+	csr       *x509.CertificateRequest
+	subject   string   // common name
+	sans      []string // exactly the CSR's
+	life      time.Duration
+	wireguard string // a device's public key, bound to the leaf
 }
 
 // sign issues a leaf; the chain starts with it.
@@ -167,13 +236,17 @@ func (c *issuingCA) mint(o order, now time.Time) (string, error) {
 }
 
 // record makes the row of a signed leaf.
-func (c *issuingCA) record(chain []*x509.Certificate, csr *x509.CertificateRequest, by string) (Certificate, error) {
+func (p *PKI) record(chain []*x509.Certificate, csr *x509.CertificateRequest, by string) (Certificate, error) {
 	leaf := chain[0]
 	if _, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok {
 		return Certificate{}, fmt.Errorf("certificate %s has a %T, want ECDSA", enrol.SerialOf(leaf), leaf.PublicKey)
 	}
+	g, ok := p.issuers.Load().byRaw[string(chain[1].Raw)]
+	if !ok {
+		return Certificate{}, fmt.Errorf("certificate %s is of an issuer that is not known", enrol.SerialOf(leaf))
+	}
 	r := Certificate{
-		Serial: enrol.SerialOf(leaf), Issuer: c.name, IssuerKey: c.keyID, Subject: leaf.Subject.CommonName,
+		Serial: enrol.SerialOf(leaf), Issuer: g.Issuer, IssuerKey: g.KeyID, Subject: leaf.Subject.CommonName,
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), IssuedAt: time.Now().UTC(), IssuedBy: by,
 		CSRHash: enrol.CSRHash(csr), Chain: string(certPEM(chain...)),
 	}
@@ -181,4 +254,12 @@ func (c *issuingCA) record(chain []*x509.Certificate, csr *x509.CertificateReque
 		r.SPIFFEID = leaf.URIs[0].String()
 	}
 	return r, nil
+}
+
+func certPEM(list ...*x509.Certificate) []byte {
+	var out []byte
+	for _, c := range list {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return slices.Clip(out)
 }

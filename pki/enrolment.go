@@ -13,6 +13,7 @@ import (
 
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki/enrol"
+	"github.com/wardnet/wardnet/pki/signer"
 )
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
@@ -63,7 +64,7 @@ func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certif
 	if _, err := enrol.ParseWireGuardKey(q.WireGuardPublicKey); err != nil {
 		return no("", Malformed, err)
 	}
-	device, hash := inventory.DeviceID(name), tokenHash(q.Token)
+	start, device, hash := time.Now(), inventory.DeviceID(name), tokenHash(q.Token)
 	defer p.alone(hash)()
 	r, err := p.deps.Store.Token(ctx, hash)
 	if errors.Is(err, inventory.ErrNotFound) {
@@ -77,8 +78,13 @@ func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certif
 	case errors.Is(err, errRetry):
 		p.metrics.enrolments.WithLabelValues("repeated").Inc()
 		return r.Certificate, nil
+	case errors.Is(err, errUnconfirmed):
+		return Certificate{}, p.wait(ctx, remote, r.Token, seen)
 	case err != nil:
 		return no(device, reason, err)
+	}
+	if err := clockFault(q.Time, seen.at); err != nil {
+		return no(device, Clock, err)
 	}
 	switch _, err := p.declared(ctx, device); {
 	case errors.Is(err, inventory.ErrNotFound):
@@ -86,11 +92,11 @@ func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certif
 	case err != nil:
 		return Certificate{}, fmt.Errorf("enrol %s: %w", device, err)
 	}
-	c, err := p.signDevice(ctx, csr, name, "enrolment token of "+r.Token.By)
+	c, err := p.signDevice(ctx, order{csr: csr, subject: name, wireguard: q.WireGuardPublicKey}, TokenAuthor(r.Token.By))
 	if err != nil {
 		return Certificate{}, err
 	}
-	c.WireGuard, c.Lineage = q.WireGuardPublicKey, c.Serial
+	c.Lineage = c.Serial
 	r, err = p.deps.Store.Redeem(ctx, hash, c)
 	switch {
 	case errors.Is(err, inventory.ErrConflict):
@@ -104,7 +110,8 @@ func (p *PKI) Enrol(ctx context.Context, remote string, q enrol.Request) (Certif
 		p.metrics.enrolments.WithLabelValues("repeated").Inc()
 		return r.Certificate, nil
 	}
-	p.enrolled(ctx, remote, r)
+	p.metrics.issuance.WithLabelValues("enrolment").Observe(time.Since(start).Seconds())
+	p.enrolled(ctx, remote, r, p.clockNote(q.Time))
 	p.deps.Boots.Add(ctx, device, append(enrol.Told(q.Timeline), Seen(enrol.StepToken, "", "from "+remote), Seen(enrol.StepCertificate, "", r.Certificate.Serial))...)
 	return r.Certificate, nil
 }
@@ -119,16 +126,30 @@ func (p *PKI) toldNo(ctx context.Context, device inventory.DeviceID, remote stri
 	if _, err := p.declared(ctx, device); err != nil {
 		return
 	}
-	p.deps.Boots.Add(ctx, device, Seen(enrol.StepToken, enrol.CauseOfRefusal(string(reason)), fmt.Sprintf("%v (%s, from %s)", why, reason, remote)))
+	step := enrol.StepToken
+	if reason == Clock {
+		step = enrol.StepClock
+	}
+	p.deps.Boots.Add(ctx, device, Seen(step, enrol.CauseOfRefusal(string(reason)), fmt.Sprintf("%v (%s, from %s)", why, reason, remote)))
 }
 
+// TokenAuthor is what is kept as the issuer of a certificate that a user's
+// enrolment token was exchanged for.
+func TokenAuthor(user string) string { return "enrolment token of " + user }
+
 // enrolled does what follows a recorded enrolment.
-func (p *PKI) enrolled(ctx context.Context, remote string, r Redemption) {
+func (p *PKI) enrolled(ctx context.Context, remote string, r Redemption, note string) {
 	p.metrics.enrolments.WithLabelValues("new").Inc()
 	p.metrics.issued.WithLabelValues(string(Devices)).Inc()
 	p.enforce(r.Revoked)
 	p.peersChanged()
 	e := Event{Actor: "device " + string(r.Token.Device), Remote: remote, Action: "enrol", Object: "certificate " + r.Certificate.Serial, Outcome: "done", Reason: "token of " + r.Token.By}
+	if r.Token.Offline {
+		e.Reason += ", confirmed by " + r.Token.ConfirmedBy
+	}
+	if note != "" {
+		e.Reason += ", " + note
+	}
 	if err := p.audit(context.WithoutCancel(ctx), e); err != nil {
 		// The certificate is in the database with its token: nothing is lost.
 		p.deps.Log.ErrorContext(ctx, "enrolment not audited", "device", r.Token.Device, "err", err)
@@ -136,18 +157,23 @@ func (p *PKI) enrolled(ctx context.Context, remote string, r Redemption) {
 }
 
 // signDevice signs a device's certificate and makes its row.
-func (p *PKI) signDevice(ctx context.Context, csr *x509.CertificateRequest, name, by string) (Certificate, error) {
+func (p *PKI) signDevice(ctx context.Context, o order, by string) (Certificate, error) {
 	start := time.Now()
-	chain, err := p.cas[Devices].sign(ctx, order{csr: csr, subject: name, sans: []string{csr.URIs[0].String()}, life: p.cfg.DeviceTTL})
+	// Straight to the signer, which checks the CSR once more: the way over the
+	// embedded authority costs several times the signature and adds nothing to
+	// checkCSR.
+	chain, err := p.issue(ctx, Devices, signer.Order{
+		Kind: signer.DeviceLeaf, CSR: o.csr.Raw, Subject: o.subject, NotAfter: start.Add(p.cfg.DeviceTTL), WireGuard: o.wireguard, RequestBy: by,
+	})
 	if err != nil {
 		return Certificate{}, err
 	}
 	p.metrics.signing.Observe(time.Since(start).Seconds())
-	c, err := p.cas[Devices].record(chain, csr, by)
+	c, err := p.record(chain, o.csr, by)
 	if err != nil {
 		return Certificate{}, err
 	}
-	c.Device = inventory.DeviceID(name)
+	c.Device, c.WireGuard = inventory.DeviceID(o.subject), o.wireguard
 	return c, nil
 }
 
@@ -168,8 +194,13 @@ func (p *PKI) response(c Certificate) (enrol.Response, error) {
 	if err != nil {
 		return enrol.Response{}, err
 	}
+	pins := p.issuers.Load().pins()
+	pinsSig, err := key.Sign(enrol.PinsPayload(c.CSRHash, pins))
+	if err != nil {
+		return enrol.Response{}, err
+	}
 	return enrol.Response{
-		Certificate: c.Chain, Root: p.RootPEM(), HubPins: []string{p.cas[Hub].keyID}, Keys: p.pinned,
+		Certificate: c.Chain, Root: p.RootPEM(), HubPins: pins, PinsSignature: pinsSig, Keys: p.pinned,
 		Channel: p.cfg.Channel, CAURL: p.cfg.CAURL,
 		Time: now, TimeKey: key.ID, TimeSignature: sig,
 	}, nil

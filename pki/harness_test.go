@@ -42,6 +42,7 @@ type authority struct {
 	closed closed
 	urls   map[string]string // enrol, ca, status; channel and pep: host:port
 
+	host    int // last loopback address used
 	mu      sync.Mutex
 	events  []pki.Event
 	devices map[inventory.DeviceID]inventory.Device
@@ -130,7 +131,15 @@ func (a *authority) open(cfg pki.Config) {
 	if a.boots, err = pki.NewBoots(pki.BootDeps{Store: store.NewBoots(a.db, "hcmc"), Log: slog.New(slog.DiscardHandler), Reg: a.reg}); err != nil {
 		a.t.Fatal(err)
 	}
-	p, err := pki.Open(a.t.Context(), pki.Deps{
+	p, err := pki.Open(a.t.Context(), a.deps(), cfg)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.PKI = p
+}
+
+func (a *authority) deps() pki.Deps {
+	return pki.Deps{
 		Boots: a.boots, Store: store.NewPKI(a.db, "hcmc"), Dir: a.dir, Closer: &a.closed, Log: slog.New(slog.DiscardHandler), Reg: a.reg,
 		Audit: func(_ context.Context, e pki.Event) error {
 			a.mu.Lock()
@@ -147,11 +156,7 @@ func (a *authority) open(cfg pki.Config) {
 			}
 			return d, nil
 		},
-	}, cfg)
-	if err != nil {
-		a.t.Fatal(err)
 	}
-	a.PKI = p
 }
 
 func (a *authority) serve(l net.Listener, h http.Handler) {
@@ -194,6 +199,13 @@ func (a *authority) audited(reason pki.Reason) bool {
 	return slices.ContainsFunc(a.events, func(e pki.Event) bool {
 		return e.Outcome == "refused" && len(e.Reason) >= len(reason) && e.Reason[:len(reason)] == string(reason)
 	})
+}
+
+// forgetEvents empties the audit log.
+func (a *authority) forgetEvents() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = nil
 }
 
 // refusals is the counter of one listener and reason.

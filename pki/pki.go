@@ -8,14 +8,12 @@ package pki
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/wardnet/wardnet/inventory"
-	"github.com/wardnet/wardnet/pki/enrol"
+	"github.com/wardnet/wardnet/pki/signer"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/time/rate"
 )
@@ -33,11 +31,14 @@ type Closer interface {
 	CloseSerial(serial, reason string) int
 }
 
-// Deps are what the PKI needs; all but Device, Closer, Boots and Reg are
-// required.
+// Deps are what the PKI needs; all but Signer, Device, Closer, Boots and Reg
+// are required.
 type Deps struct {
 	Store Store
-	Dir   string // data directory; the CA's files are in its "ca" directory
+	Dir   string // data directory; the signing keys are in its "ca" directory
+	// Signer holds the keys of the issuing CAs; nil: this process does, with its
+	// files beside the signing keys. The controller never leaves it nil.
+	Signer Signer
 	// Audit records an event durably. Where it fails, no token and no service
 	// certificate is handed out.
 	Audit func(context.Context, Event) error
@@ -71,6 +72,10 @@ type Config struct {
 	// EnrolRate bounds enrolment requests per second over all devices, with a
 	// burst of ten seconds' worth; default 100.
 	EnrolRate float64
+	// ReturnRate bounds renewals by devices that do not show their certificate
+	// in TLS, per second over all devices, with a burst of one second's worth:
+	// after a long outage a whole city comes at once; default 40.
+	ReturnRate float64
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -83,13 +88,14 @@ func (c Config) withDefaults() (Config, error) {
 	c.TokenTTL = cmp.Or(c.TokenTTL, 10*time.Minute)
 	c.ServerTTL = cmp.Or(c.ServerTTL, 30*24*time.Hour)
 	c.EnrolRate = cmp.Or(c.EnrolRate, 100)
+	c.ReturnRate = cmp.Or(c.ReturnRate, 40)
 	c.StatusURL = strings.TrimSuffix(c.StatusURL, "/")
 	var errs []error
 	if c.TokenTTL < 0 || c.TokenTTL > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("%w: pki: token life %s is not within 10 min", inventory.ErrInvalid, c.TokenTTL))
 	}
-	if c.DeviceTTL < time.Second || c.ServerTTL < time.Second || c.EnrolRate < 0 {
-		errs = append(errs, fmt.Errorf("%w: pki: device life %s, server life %s and enrolment rate %v must be positive", inventory.ErrInvalid, c.DeviceTTL, c.ServerTTL, c.EnrolRate))
+	if c.DeviceTTL < time.Second || c.ServerTTL < time.Second || c.EnrolRate < 0 || c.ReturnRate < 0 {
+		errs = append(errs, fmt.Errorf("%w: pki: device life %s, server life %s, enrolment rate %v and return rate %v must be positive", inventory.ErrInvalid, c.DeviceTTL, c.ServerTTL, c.EnrolRate, c.ReturnRate))
 	}
 	return c, errors.Join(errs...)
 }
@@ -100,26 +106,34 @@ type PKI struct {
 	cfg     Config
 	metrics *metrics
 
+	signer  Signer
 	root    []byte // PEM
+	rootID  string // key id
+	issuers atomic.Pointer[issuerSet]
 	cas     map[Issuer]*issuingCA
 	keys    map[Purpose]Key
-	ssh     map[Purpose]ssh.Signer
+	sshUser ssh.PublicKey
+	sshHost ssh.PublicKey
 	pinned  map[string][]string // public keys by purpose, PEM
-	anchors anchors
 	server  atomic.Pointer[serverCert]
 	revoked *revokedSet
+	conns   *openConns
 	crls    crlCache
 
 	auditRate *rate.Limiter // of refusals, over all addresses
 	auditFrom *limiter      // of refusals, by address
 	enrolRate *rate.Limiter
+	returns   *rate.Limiter  // renewals by signed request, over all devices
 	failures  *limiter       // failed enrolments, by address
 	renewals  *limiter       // renewals, by device
 	tokens    [64]sync.Mutex // held by token or CSR hash while signing, so that nothing is signed twice
 
-	mu      sync.RWMutex // guards the two below
-	closers []Closer
-	changed []func()
+	services atomic.Bool // see [PKI.OpenToServices]
+
+	mu       sync.RWMutex // guards what follows
+	closers  []Closer
+	changed  []func()
+	rechecks []func()
 }
 
 // Open loads the CA in deps.Dir, creates it on the first start, and readies
@@ -130,89 +144,43 @@ func Open(ctx context.Context, deps Deps, cfg Config) (*PKI, error) {
 	if err != nil {
 		return nil, err
 	}
-	ca, err := openCA(ctx, deps, cfg.TrustDomain)
-	if err != nil {
-		return nil, err
-	}
 	p := &PKI{
-		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg),
-		root: certPEM(ca.root), cas: map[Issuer]*issuingCA{}, keys: map[Purpose]Key{}, pinned: map[string][]string{},
-		anchors: newAnchors(ca), revoked: newRevokedSet(),
+		deps: deps, cfg: cfg, metrics: newMetrics(deps.Reg), signer: deps.Signer,
+		cas: map[Issuer]*issuingCA{}, keys: map[Purpose]Key{}, pinned: map[string][]string{}, revoked: newRevokedSet(),
 		auditRate: rate.NewLimiter(20, 200), auditFrom: newLimiter(rate.Every(3*time.Second), 60), enrolRate: rate.NewLimiter(rate.Limit(cfg.EnrolRate), int(10*cfg.EnrolRate)+1),
+		returns: rate.NewLimiter(rate.Limit(cfg.ReturnRate), int(cfg.ReturnRate)+1), conns: newOpenConns(),
 		failures: newLimiter(rate.Every(3*time.Second), 20), renewals: newLimiter(rate.Every(10*time.Second), 20),
 	}
+	p.closers = append(p.closers, p.conns)
 	if deps.Closer != nil {
 		p.closers = append(p.closers, deps.Closer)
 	}
 	if err := p.loadRevocations(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.startCAs(ca); err != nil {
+	root, err := p.openCA(ctx)
+	if err != nil {
 		return nil, err
 	}
-	var made []Purpose
-	if p.ssh, made, err = openSSH(filepath.Join(deps.Dir, "ca")); err != nil {
+	if err := p.startCAs(root); err != nil {
 		return nil, err
-	}
-	for _, purpose := range made {
-		deps.Log.InfoContext(ctx, "SSH certificate authority created", "name", purpose)
-	}
-	for purpose, k := range ca.keys {
-		if p.keys[purpose], err = newKey(k); err != nil {
-			return nil, err
-		}
-		text, err := p.keys[purpose].publicPEM()
-		if err != nil {
-			return nil, err
-		}
-		p.pinned[string(purpose)] = []string{text}
 	}
 	return p, p.renewServer(ctx)
 }
 
-// openCA loads the CA files, made first when neither they nor the database
-// know of a CA.
-func openCA(ctx context.Context, deps Deps, domain string) (*caFiles, error) {
-	dir := filepath.Join(deps.Dir, "ca")
-	known, err := deps.Store.Root(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("open CA: %w", err)
-	}
-	switch _, err := os.Stat(dir); {
-	case err == nil:
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("open CA: %w", err)
-	case known != "":
-		return nil, fmt.Errorf("open CA: %w: the database belongs to root key %.12s, but %s is missing; restore it from a backup (a new CA would lock every device out)", inventory.ErrConflict, known, dir)
-	default:
-		if err := createCA(dir, domain, time.Now()); err != nil {
-			return nil, err
-		}
-		deps.Log.InfoContext(ctx, "certificate authority created", "dir", dir)
-	}
-	ca, err := loadCA(dir, domain, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	id, err := enrol.KeyID(ca.root.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	if err := deps.Store.BindRoot(ctx, id); err != nil {
-		return nil, fmt.Errorf("open CA in %s: %w", dir, err)
-	}
-	return ca, nil
-}
-
-func (p *PKI) startCAs(ca *caFiles) error {
+func (p *PKI) startCAs(root *x509.Certificate) error {
 	db := &authDB{store: p.deps.Store, revoked: p.revoked, revoke: p.Revoke}
-	for _, o := range []caOptions{
-		{name: Devices, usages: []string{"clientAuth"}, life: p.cfg.DeviceTTL},
-		{name: Services, usages: []string{"clientAuth", "serverAuth"}, life: maxServiceTTL},
-		{name: Hub, usages: []string{"serverAuth"}, life: p.cfg.ServerTTL},
+	for _, o := range []struct {
+		caOptions
+		kind signer.Kind
+	}{
+		{caOptions{name: Devices, usages: []string{"clientAuth"}, life: p.cfg.DeviceTTL}, signer.DeviceLeaf},
+		{caOptions{name: Services, usages: []string{"clientAuth", "serverAuth"}, life: maxServiceTTL}, signer.ServiceLeaf},
+		{caOptions{name: Hub, usages: []string{"serverAuth"}, life: p.cfg.ServerTTL}, signer.ServerLeaf},
 	} {
-		o.domain, o.crlBase, o.db = p.cfg.TrustDomain, p.cfg.StatusURL, db
-		c, err := newIssuingCA(o, ca)
+		o.domain, o.db, o.root = p.cfg.TrustDomain, db, root
+		o.issuer, o.cas = p.issuers.Load().active[o.name].cert, &casOf{p, o.name, o.kind}
+		c, err := newIssuingCA(o.caOptions)
 		if err != nil {
 			return err
 		}
@@ -222,18 +190,19 @@ func (p *PKI) startCAs(ca *caFiles) error {
 }
 
 // Run keeps the running parts fresh until ctx ends, and returns nil then: the
-// controller's own certificate, and revocations made by another replica.
+// controller's own certificate, revocations and rotations made by another replica, the record
+// of when certificates could be had, and the store free of what nobody needs.
 func (p *PKI) Run(ctx context.Context) error {
 	poll := time.NewTicker(2 * time.Second)
 	defer poll.Stop()
-	said := ""
+	said, up := "", upkeep{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-poll.C:
 		}
-		err := errors.Join(p.loadRevocations(ctx), p.renewServerIfDue(ctx))
+		err := errors.Join(p.loadIssuers(ctx), p.loadRevocations(ctx), p.renewServerIfDue(ctx), p.keepUp(ctx, &up))
 		switch {
 		case err == nil:
 			said = ""

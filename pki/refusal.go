@@ -27,8 +27,9 @@ type Reason string
 // Reasons at a TLS handshake or when a peer is identified.
 const (
 	NoCertificate      Reason = "no-certificate"
-	ForeignIssuer      Reason = "foreign-issuer" // another CA's certificate
-	WrongIssuer        Reason = "wrong-issuer"   // ours, but of an issuer that has no business here
+	ForeignIssuer      Reason = "foreign-issuer"    // another CA's certificate
+	WrongIssuer        Reason = "wrong-issuer"      // ours, but of an issuer that has no business here
+	DistrustedIssuer   Reason = "distrusted-issuer" // ours, but its key may be in other hands
 	ExpiredCertificate Reason = "expired-certificate"
 	BadUsage           Reason = "bad-usage"
 	BadSPIFFEID        Reason = "bad-spiffe-id"
@@ -47,17 +48,22 @@ const (
 	WrongDevice  Reason = "wrong-device" // the CSR or the certificate names another device
 	KeyInUse     Reason = "key-in-use"   // WireGuard key or CSR of another certificate
 	RateLimited  Reason = "rate-limited"
+	Clock        Reason = "clock"          // the device's is too far off
+	EndedTooLong Reason = "ended-too-long" // the certificate; a new enrolment is needed
+	SameKey      Reason = "same-key"       // the old issuer is distrusted: the new certificate needs a new key
+	BadProof     Reason = "bad-proof"      // not signed by the key of the certificate it renews
+	NotConfirmed Reason = "not-confirmed"  // another device than the one a person confirmed
 )
 
 var (
-	tlsReasons  = []Reason{NoCertificate, ForeignIssuer, WrongIssuer, ExpiredCertificate, BadUsage, BadSPIFFEID, Revoked, UnknownDevice}
+	tlsReasons  = []Reason{NoCertificate, ForeignIssuer, WrongIssuer, DistrustedIssuer, ExpiredCertificate, BadUsage, BadSPIFFEID, Revoked, UnknownDevice}
 	formReasons = []Reason{Malformed, BadCSR, WrongDevice, KeyInUse, RateLimited, Revoked, UnknownDevice}
 	// reasonsOf is the closed label set of the refusal counter.
 	reasonsOf = map[Listener][]Reason{
 		ChannelListener: tlsReasons,
 		PEPListener:     tlsReasons,
-		CAListener:      append(tlsReasons[:len(tlsReasons):len(tlsReasons)], Malformed, BadCSR, WrongDevice, KeyInUse, RateLimited),
-		EnrolListener:   append(formReasons[:len(formReasons):len(formReasons)], UnknownToken, ExpiredToken, UsedToken, WrongSerial),
+		CAListener:      append(tlsReasons[:len(tlsReasons):len(tlsReasons)], Malformed, BadCSR, WrongDevice, KeyInUse, RateLimited, Clock, EndedTooLong, BadProof),
+		EnrolListener:   append(formReasons[:len(formReasons):len(formReasons)], UnknownToken, ExpiredToken, UsedToken, WrongSerial, Clock, NotConfirmed),
 	}
 )
 
@@ -82,7 +88,7 @@ type Event struct {
 	At      time.Time
 	Actor   string // user name, "device <id>", or "system"
 	Remote  string
-	Action  string // "token", "enrol", "renew", "issue", "revoke", "merge", "refuse"
+	Action  string // "token", "enrol", "renew", "issue", "revoke", "merge", "refuse", "pending", "confirm", "quarantine", "release", "rotate", "distrust"
 	Object  string // device id, or "certificate <serial>"
 	Outcome string // "done" or "refused"
 	Reason  string

@@ -235,7 +235,7 @@ func TestCAFilesFailClosed(t *testing.T) {
 			t.Errorf("%s has mode %v, %v", e.Name(), info.Mode(), err)
 		}
 	}
-	if len(entries) != 4*2+len(pki.Purposes)+2 { // and the two SSH CAs
+	if len(entries) != 4*2+len(pki.Purposes)+2+1 { // and the two SSH CAs, and the signer's journal
 		t.Errorf("%d files in %s", len(entries), ca)
 	}
 	for what, do := range map[string]func() (want string, undo func()){

@@ -75,25 +75,25 @@ func (p *PKI) Revoke(ctx context.Context, serial, reason, by string) error {
 	return nil
 }
 
-// RevokeDevice revokes every live certificate of a device.
-// [inventory.ErrNotFound]: it has none.
+// RevokeDevice revokes every certificate of a device that is valid or could be
+// renewed. [inventory.ErrNotFound]: it has none.
 func (p *PKI) RevokeDevice(ctx context.Context, device inventory.DeviceID, reason, by string) error {
-	all, err := p.deps.Store.Certificates(ctx)
+	newest, err := p.deps.Store.Newest(ctx)
 	if err != nil {
 		return fmt.Errorf("revoke device %s: %w", device, err)
 	}
-	now, done := time.Now(), map[string]bool{}
-	for _, c := range all {
-		if c.Device != device || c.State(now) != "valid" || done[c.Lineage] {
+	done := 0
+	for _, c := range newest {
+		if c.Device != device {
 			continue
 		}
 		if err := p.Revoke(ctx, c.Serial, reason, by); err != nil {
 			return err
 		}
-		done[c.Lineage] = true
+		done++
 	}
-	if len(done) == 0 {
-		return fmt.Errorf("revoke device %s: %w: it has no valid certificate", device, inventory.ErrNotFound)
+	if done == 0 {
+		return fmt.Errorf("revoke device %s: %w: it has no certificate that is valid or could be renewed", device, inventory.ErrNotFound)
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (p *PKI) IssueRouter(ctx context.Context, q RouterRequest) (Certificate, er
 	if err != nil {
 		return fail(err)
 	}
-	c, err := ca.record(chain, csr, q.By)
+	c, err := p.record(chain, csr, q.By)
 	if err != nil {
 		return fail(err)
 	}
@@ -109,14 +109,14 @@ func (p *PKI) CheckRouter(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the router showed no certificate")
 	}
-	leaf := cs.PeerCertificates[0]
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: p.anchors.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	leaf, set := cs.PeerCertificates[0], p.issuers.Load()
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: set.pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return fmt.Errorf("the router's certificate %.40s: %w; give it one with 'wardnet router certify-tls'", enrol.SerialOf(leaf), err)
 	}
 	serial := enrol.SerialOf(leaf)
-	if !slices.ContainsFunc(chains, func(c []*x509.Certificate) bool { return p.anchors.by[string(c[len(c)-1].Raw)] == Services }) {
-		return fmt.Errorf("the router's certificate %s is not of the %s CA", serial, Services)
+	if by := set.byRaw[string(chains[0][len(chains[0])-1].Raw)]; by.Issuer != Services || !by.State.accepted() {
+		return fmt.Errorf("the router's certificate %s is not of the %s CA in force, but of generation %d of the %s CA, which is %s; give it another with 'wardnet router certify-tls'", serial, Services, by.Number, by.Issuer, by.State)
 	}
 	if leaf.IsCA || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		return fmt.Errorf("the router's certificate %s is not for TLS servers", serial)

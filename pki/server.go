@@ -49,7 +49,7 @@ func (p *PKI) renewServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := ca.record(chain, csr, "system")
+	c, err := p.record(chain, csr, "system")
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (p *PKI) IssueService(ctx context.Context, q ServiceRequest) (Certificate, 
 	if err != nil {
 		return Certificate{}, err
 	}
-	c, err := ca.record(chain, csr, q.By)
+	c, err := p.record(chain, csr, q.By)
 	if err != nil {
 		return Certificate{}, err
 	}

@@ -8,16 +8,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/wardnet/wardnet/inventory"
-	"github.com/wardnet/wardnet/pki/enrol"
-	"go.step.sm/crypto/sshutil"
+	"github.com/wardnet/wardnet/pki/signer"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -29,7 +25,6 @@ const SSHPrincipal = "wardnet"
 // outlives it.
 const (
 	sshUserTTL    = 10 * time.Minute
-	sshBackdate   = time.Minute // clocks of devices are off
 	maxSSHHostTTL = 366 * 24 * time.Hour
 )
 
@@ -42,57 +37,13 @@ const (
 
 var sshPurposes = []Purpose{sshUserKey, sshHostKey}
 
-// openSSH loads the SSH CAs' keys from the CA directory; those that are missing
-// are made, for a directory may be older than they. Made says which.
-func openSSH(dir string) (cas map[Purpose]ssh.Signer, made []Purpose, err error) {
-	cas = map[Purpose]ssh.Signer{}
-	for _, purpose := range sshPurposes {
-		key, err := loadKey(dir, string(purpose))
-		if errors.Is(err, fs.ErrNotExist) {
-			if err := makeKey(dir, string(purpose)); err != nil {
-				return nil, nil, fmt.Errorf("create the %s CA: %w", purpose, err)
-			}
-			made = append(made, purpose)
-			key, err = loadKey(dir, string(purpose))
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("load the %s CA: %w", purpose, err)
-		}
-		if cas[purpose], err = ssh.NewSignerFromSigner(key); err != nil {
-			return nil, nil, fmt.Errorf("load the %s CA: %w", purpose, err)
-		}
-	}
-	return cas, made, nil
-}
-
-// makeKey adds a key to the CA directory, whole or not at all; the one of
-// another process that was first stays.
-func makeKey(dir, name string) error {
-	key, err := enrol.NewKey()
-	if err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(dir, ".key-*") // mode 0700
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	if err := saveKey(tmp, name, key); err != nil {
-		return err
-	}
-	if err := os.Link(filepath.Join(tmp, name+".key"), filepath.Join(dir, name+".key")); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // SSHUserCA is what a device must trust for logins (sshd_config(5),
 // TrustedUserCAKeys).
-func (p *PKI) SSHUserCA() ssh.PublicKey { return p.ssh[sshUserKey].PublicKey() }
+func (p *PKI) SSHUserCA() ssh.PublicKey { return p.sshUser }
 
 // SSHHostCA is what vouches for the devices' host keys (sshd(8),
 // SSH_KNOWN_HOSTS FILE FORMAT, @cert-authority).
-func (p *PKI) SSHHostCA() ssh.PublicKey { return p.ssh[sshHostKey].PublicKey() }
+func (p *PKI) SSHHostCA() ssh.PublicKey { return p.sshHost }
 
 // SSHSigner gives a login for one device: a fresh key, kept in memory only, and
 // its certificate (PROTOCOL.certkeys of OpenSSH) for [SSHPrincipal], valid for 10
@@ -104,22 +55,19 @@ func (p *PKI) SSHSigner(ctx context.Context, device inventory.DeviceID) (ssh.Sig
 	if err != nil {
 		return nil, fmt.Errorf("make an SSH key for %s: %w", device, err)
 	}
-	signer, err := ssh.NewSignerFromKey(private)
+	login, err := ssh.NewSignerFromKey(private)
 	if err != nil {
 		return nil, fmt.Errorf("make an SSH key for %s: %w", device, err)
 	}
-	c := sshutil.Certificate{
-		Type: sshutil.UserCert, Principals: []string{SSHPrincipal}, CriticalOptions: map[string]string{},
-		Extensions: map[string]string{"permit-pty": ""}, // no forwarding, no rc files
+	o := signer.SSHOrder{Principals: []string{SSHPrincipal}, Life: sshUserTTL} // no forwarding, no rc files: the template's
+	for _, from := range p.cfg.SSHSources {
+		o.Sources = append(o.Sources, from.String())
 	}
-	if len(p.cfg.SSHSources) > 0 {
-		c.CriticalOptions["source-address"] = joinPrefixes(p.cfg.SSHSources)
-	}
-	cert, err := p.signSSH(ctx, device, signer.PublicKey(), c, sshUserTTL)
+	cert, err := p.signSSH(ctx, device, login.PublicKey(), o)
 	if err != nil {
 		return nil, err
 	}
-	return ssh.NewCertSigner(cert, signer)
+	return ssh.NewCertSigner(cert, login)
 }
 
 // SignSSHHost certifies a device's host key for the names and addresses it is
@@ -141,13 +89,13 @@ func (p *PKI) SignSSHHost(ctx context.Context, device inventory.DeviceID, pub ss
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("certify the SSH host key of %s: %w: %w", device, inventory.ErrInvalid, err)
 	}
-	return p.signSSH(ctx, device, pub, sshutil.Certificate{Type: sshutil.HostCert, Principals: principals}, validity)
+	return p.signSSH(ctx, device, pub, signer.SSHOrder{Host: true, Principals: principals, Life: validity})
 }
 
-// signSSH completes c, records it in the audit log and signs it.
-func (p *PKI) signSSH(ctx context.Context, device inventory.DeviceID, pub ssh.PublicKey, c sshutil.Certificate, life time.Duration) (*ssh.Certificate, error) {
+// signSSH completes o, records it in the audit log and has it signed.
+func (p *PKI) signSSH(ctx context.Context, device inventory.DeviceID, pub ssh.PublicKey, o signer.SSHOrder) (*ssh.Certificate, error) {
 	purpose := sshUserKey
-	if c.Type == sshutil.HostCert {
+	if o.Host {
 		purpose = sshHostKey
 	}
 	fail := func(err error) (*ssh.Certificate, error) {
@@ -158,18 +106,24 @@ func (p *PKI) signSSH(ctx context.Context, device inventory.DeviceID, pub ssh.Pu
 	}
 	var serial [8]byte
 	rand.Read(serial[:]) //nolint:errcheck // never fails, crypto/rand
-	now := time.Now()
-	c.Key, c.KeyID, c.Serial = pub, SSHPrincipal+"/"+string(device), binary.BigEndian.Uint64(serial[:])
-	c.ValidAfter, c.ValidBefore = now.Add(-sshBackdate), now.Add(life)
+	o.Key, o.KeyID, o.Serial = pub.Marshal(), SSHPrincipal+"/"+string(device), binary.BigEndian.Uint64(serial[:])
 	if err := p.audit(ctx, Event{
 		Actor: "system", Action: "issue", Object: string(device), Outcome: "done",
-		Reason: clip(fmt.Sprintf("%s certificate %d for %s until %s, key %s", purpose, c.Serial, strings.Join(c.Principals, ", "), c.ValidBefore.UTC().Format(time.RFC3339), ssh.FingerprintSHA256(pub))),
+		Reason: clip(fmt.Sprintf("%s certificate %d for %s until %s, key %s", purpose, o.Serial, strings.Join(o.Principals, ", "), time.Now().Add(o.Life).UTC().Format(time.RFC3339), ssh.FingerprintSHA256(pub))),
 	}); err != nil {
 		return fail(err)
 	}
-	cert, err := sshutil.CreateCertificate(c.GetCertificate(), p.ssh[purpose])
+	wire, err := p.signer.SSH(ctx, o)
 	if err != nil {
 		return fail(err)
+	}
+	signed, err := ssh.ParsePublicKey(wire)
+	if err != nil {
+		return fail(err)
+	}
+	cert, ok := signed.(*ssh.Certificate)
+	if !ok {
+		return fail(fmt.Errorf("the signer answered a %s", signed.Type()))
 	}
 	p.metrics.issued.WithLabelValues(string(purpose)).Inc()
 	return cert, nil
@@ -206,12 +160,4 @@ func isHostName(s string) bool {
 		return false
 	}
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == ""
-}
-
-func joinPrefixes(list []netip.Prefix) string {
-	out := make([]string, len(list))
-	for i, p := range list {
-		out[i] = p.String()
-	}
-	return strings.Join(out, ",")
 }

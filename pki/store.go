@@ -20,6 +20,12 @@ type Token struct {
 	UsedAt      time.Time
 	CSRHash     string
 	Certificate string // serial number
+	// Offline tokens live longer and are good only for the CSR that a person
+	// has confirmed; until then ConfirmedCSR is empty.
+	Offline      bool
+	ConfirmedCSR string
+	ConfirmedBy  string
+	ConfirmedAt  time.Time
 }
 
 // Certificate is one issued certificate.
@@ -103,8 +109,8 @@ type Certificates interface {
 	AddCertificate(ctx context.Context, c Certificate) error
 	// Renew records c, which continues the lineage of c.Parent; a second call
 	// with the same CSR hash gives the certificate recorded first.
-	// [inventory.ErrConflict]: the lineage is revoked, the CSR was used for
-	// another certificate, or the WireGuard key is another's.
+	// [ErrLineageRevoked]: the lineage is; [inventory.ErrConflict]: the CSR was
+	// used for another certificate, or the WireGuard key is another's.
 	Renew(ctx context.Context, c Certificate) (Certificate, error)
 	// Certificate finds one by serial number.
 	Certificate(ctx context.Context, serial string) (Certificate, error)
@@ -132,7 +138,8 @@ type Ledger interface {
 	// already, and gives it. No number is given twice.
 	NextNumber(ctx context.Context, name string, floor uint64) (uint64, error)
 	// Peers gives the WireGuard key of every device whose lineage is not
-	// revoked, and the epoch, which rises with every change of the set.
+	// revoked and that is not in quarantine, and the epoch, which rises with
+	// every change of the set.
 	Peers(ctx context.Context) (epoch uint64, keys map[inventory.DeviceID]string, err error)
 	// Mark is a text that changes whenever a certificate is recorded or revoked,
 	// and never to one that it had before. That expired rows are purged does not
@@ -148,7 +155,8 @@ type Ledger interface {
 // Store is all that the PKI keeps outside its key files.
 type Store interface {
 	Tokens
-	Certificates
+	Issued
 	Revocations
 	Ledger
+	Life
 }

@@ -66,6 +66,9 @@ func (p *PKI) HubTLS(l Listener) *tls.Config {
 			if len(cs.PeerCertificates) == 0 && !adm.required {
 				return nil
 			}
+			if l == CAListener && p.services.Load() && p.serviceIssuer(cs.PeerCertificates[0]) != nil {
+				return p.AdmitService(remote, cs.PeerCertificates) // the step API's
+			}
 			_, err := p.admit(l, remote, cs.PeerCertificates)
 			return err
 		}
@@ -101,13 +104,24 @@ func claimed(peer Peer) inventory.DeviceID {
 // check is the whole examination of a client certificate. An error without a
 // reason means that the inventory could not be asked; it refuses all the same.
 func (p *PKI) check(ctx context.Context, l Listener, certs []*x509.Certificate) (Peer, Reason, error) {
+	return p.checkAt(ctx, l, certs, time.Now())
+}
+
+// checkAt is check of the certificate as it was at a time; revocation and
+// inventory count as they are now.
+func (p *PKI) checkAt(ctx context.Context, l Listener, certs []*x509.Certificate, at time.Time) (Peer, Reason, error) {
 	adm, ok := admissions[l]
 	if !ok {
 		return Peer{}, "", fmt.Errorf("listener %q takes no client certificates", l)
 	}
-	peer, reason, err := p.anchors.check(adm, p.cfg.TrustDomain, certs, time.Now())
+	peer, by, reason, err := p.issuers.Load().check(adm, p.cfg.TrustDomain, certs, at)
 	if err != nil {
 		return peer, reason, err
+	}
+	if !by.State.accepted() {
+		if reason, err := p.outOfForce(ctx, l, by, peer, certs[0]); err != nil {
+			return peer, reason, err
+		}
 	}
 	if p.revoked.has(peer.Serial) {
 		return peer, Revoked, fmt.Errorf("certificate %s of %s %s is revoked", peer.Serial, peer.Kind, peer.Name)
@@ -123,52 +137,38 @@ func (p *PKI) check(ctx context.Context, l Listener, certs []*x509.Certificate) 
 	return peer, "", nil
 }
 
-// anchors are the issuing CAs as trust anchors of client certificates. What a
-// peer sends besides its leaf is not used.
-type anchors struct {
-	pool *x509.CertPool
-	by   map[string]Issuer // by raw certificate
-}
-
-func newAnchors(ca *caFiles) anchors {
-	a := anchors{pool: x509.NewCertPool(), by: map[string]Issuer{}}
-	for name, c := range ca.certs {
-		a.pool.AddCert(c)
-		a.by[string(c.Raw)] = name
-	}
-	return a
-}
-
-// check examines all that can be seen in the certificate itself.
-func (a anchors) check(adm admission, domain string, certs []*x509.Certificate, now time.Time) (Peer, Reason, error) {
+// check examines all that can be seen in the certificate itself, with the
+// issuing CAs as trust anchors; what a peer sends besides its leaf is not used.
+// It gives the issuer too: whether that one is still good is another question.
+func (a *issuerSet) check(adm admission, domain string, certs []*x509.Certificate, now time.Time) (Peer, *issuer, Reason, error) {
 	if len(certs) == 0 {
-		return Peer{}, NoCertificate, errors.New("no client certificate was presented")
+		return Peer{}, nil, NoCertificate, errors.New("no client certificate was presented")
 	}
 	leaf := certs[0]
 	chains, err := leaf.Verify(x509.VerifyOptions{Roots: a.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		var bad x509.CertificateInvalidError
 		if errors.As(err, &bad) && bad.Reason == x509.Expired {
-			return Peer{}, ExpiredCertificate, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
+			return Peer{}, nil, ExpiredCertificate, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
 		}
-		return Peer{}, ForeignIssuer, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
+		return Peer{}, nil, ForeignIssuer, fmt.Errorf("certificate %.40s: %w", enrol.SerialOf(leaf), err)
 	}
 	peer := Peer{Kind: adm.kind, Serial: enrol.SerialOf(leaf)}
-	issuer := a.by[string(chains[0][len(chains[0])-1].Raw)]
-	if issuer != adm.issuer {
-		return Peer{Serial: peer.Serial}, WrongIssuer, fmt.Errorf("certificate %s is of the %s CA, want the %s CA", peer.Serial, issuer, adm.issuer)
+	by := a.byRaw[string(chains[0][len(chains[0])-1].Raw)]
+	if by.Issuer != adm.issuer {
+		return Peer{Serial: peer.Serial}, nil, WrongIssuer, fmt.Errorf("certificate %s is of the %s CA, want the %s CA", peer.Serial, by.Issuer, adm.issuer)
 	}
 	if leaf.IsCA || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return peer, BadUsage, fmt.Errorf("certificate %s is not for TLS clients", peer.Serial)
+		return peer, nil, BadUsage, fmt.Errorf("certificate %s is not for TLS clients", peer.Serial)
 	}
 	if len(leaf.URIs) != 1 || len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0 {
-		return peer, BadSPIFFEID, fmt.Errorf("certificate %s carries %d URIs and %d other names, want one SPIFFE id alone", peer.Serial,
+		return peer, nil, BadSPIFFEID, fmt.Errorf("certificate %s carries %d URIs and %d other names, want one SPIFFE id alone", peer.Serial,
 			len(leaf.URIs), len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses))
 	}
 	if peer.Name, err = enrol.ParseSPIFFEID(leaf.URIs[0], domain, adm.kind); err != nil {
-		return peer, BadSPIFFEID, fmt.Errorf("certificate %s: %w", peer.Serial, err)
+		return peer, nil, BadSPIFFEID, fmt.Errorf("certificate %s: %w", peer.Serial, err)
 	}
-	return peer, "", nil
+	return peer, by, "", nil
 }
 
 // IdentifyDevice gives the device at the other end of a connection to the

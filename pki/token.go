@@ -26,6 +26,12 @@ const tokenBytes = 32
 // [inventory.ErrNotFound], another serial than the declared one
 // [inventory.ErrInvalid].
 func (p *PKI) CreateToken(ctx context.Context, device inventory.DeviceID, serial, by string) (token string, expires time.Time, err error) {
+	return p.createToken(ctx, device, serial, by, 0)
+}
+
+// createToken makes a token that lives for life; 0 is one for a device that is
+// online now.
+func (p *PKI) createToken(ctx context.Context, device inventory.DeviceID, serial, by string, life time.Duration) (token string, expires time.Time, err error) {
 	if _, err := enrol.SPIFFEID(p.cfg.TrustDomain, enrol.DeviceKind, string(device)); err != nil {
 		return "", time.Time{}, fmt.Errorf("create enrolment token: %w", err)
 	}
@@ -37,7 +43,12 @@ func (p *PKI) CreateToken(ctx context.Context, device inventory.DeviceID, serial
 		return "", time.Time{}, fmt.Errorf("create enrolment token: %w: device %s has another serial than %q; correct the inventory first", inventory.ErrInvalid, device, serial)
 	}
 	token, t := p.newToken(device, serial, by)
-	if err := p.audit(ctx, Event{Actor: by, Action: "token", Object: string(device), Outcome: "done"}); err != nil {
+	e := Event{Actor: by, Action: "token", Object: string(device), Outcome: "done"}
+	if life > 0 {
+		t.Offline, t.Expires = true, t.At.Add(life)
+		e.Reason = "offline, until " + t.Expires.Format(time.RFC3339)
+	}
+	if err := p.audit(ctx, e); err != nil {
 		return "", time.Time{}, fmt.Errorf("create enrolment token for %s: %w", device, err)
 	}
 	if err := p.deps.Store.AddToken(ctx, t); err != nil {
@@ -121,6 +132,10 @@ func judge(r Redemption, q presentation) (Reason, error) {
 		return UsedToken, errors.New("the token has been used; ask for a new one")
 	case !q.at.Before(t.Expires):
 		return ExpiredToken, fmt.Errorf("the token expired at %s; ask for a new one", t.Expires.UTC().Format(time.RFC3339))
+	case t.Offline && t.ConfirmedCSR == "":
+		return "", errUnconfirmed
+	case t.Offline && t.ConfirmedCSR != q.csrHash:
+		return NotConfirmed, fmt.Errorf("%s has confirmed another device for this token; ask for a new one", t.ConfirmedBy)
 	}
 	return "", nil
 }

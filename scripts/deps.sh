@@ -23,14 +23,14 @@ if [ "$what" != demo ]; then
   [ -x /usr/lib/frr/bgpd ] || want+=(frr)
   [ -x /usr/lib/frr/frr-reload.py ] || want+=(frr-pythontools)
   for pair in ip:iproute2 nft:nftables wg:wireguard-tools swanctl:strongswan-swanctl charon-systemd:charon-systemd \
-    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool; do
+    dnsmasq:dnsmasq-base chronyd:chrony tcpdump:tcpdump iperf3:iperf3 ethtool:ethtool openssl:openssl; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
   done
   [ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || want+=(libcharon-extra-plugins)
   [ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || want+=(libstrongswan-standard-plugins)
 fi
 if [ "$what" = accept ]; then # servers for the drivers, and what the CLI driver is compared with
-  for pair in sshd:openssh-server netconfd:netconfd ansible-playbook:ansible-core; do
+  for pair in sshd:openssh-server netconfd:netconfd ansible-playbook:ansible-core certbot:certbot lego:lego softhsm2-util:softhsm2 swtpm:swtpm; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || want+=("${pair##*:}")
   done
 fi

@@ -38,13 +38,15 @@ type box struct {
 	root      string        // PEM, that bundles must be signed under; "": the bundle's own
 	pathspace string
 	runDir    string
+	keys      enrol.Keystore // nil: the identity's file
+	sshKey    string         // file of the public SSH host key to certify; "": none
 	metrics   metricsAddr
 	log       *slog.Logger
 }
 
 // newBox reads what the flags name.
 func (f runFlags) newBox(state string, log *slog.Logger) (box, error) {
-	b := box{state: state, pathspace: f.pathspace, runDir: f.runDir, log: log}
+	b := box{state: state, pathspace: f.pathspace, runDir: f.runDir, sshKey: f.sshKey, log: log}
 	if f.edges != "" || f.control != "" {
 		return b, fmt.Errorf("%w: --edges and --control are for --host simulated", inventory.ErrInvalid)
 	}
@@ -56,6 +58,9 @@ func (f runFlags) newBox(state string, log *slog.Logger) (box, error) {
 		b.bundle = &bundle
 	}
 	var err error
+	if b.keys, err = keystore(f.keys); err != nil {
+		return b, err
+	}
 	if b.metrics, err = parseMetrics(f.metrics); err != nil {
 		return b, err
 	}
@@ -173,7 +178,7 @@ func (b box) run(ctx context.Context, adjust func(*agent.RunConfig)) error {
 		return steer.Run(ctx, steer.Deps{Plane: plane, Quality: quality(prober), Detour: tables.Set, Routed: tables.Main, Ridden: prober.Ride, Log: b.log})
 	})
 	cfg := agent.RunConfig{
-		Dir: b.state, Bundle: b.bundle, Dial: host.Dial, Log: b.log, Enrol: enrol.Client{Root: b.root, Journal: enrol.OpenJournal(b.state)},
+		Dir: b.state, Bundle: b.bundle, Dial: host.Dial, Log: b.log, Enrol: enrol.Client{Root: b.root, Journal: enrol.OpenJournal(b.state), SSHHostKey: b.sshKey, Keys: b.keys},
 		Services: []func(*grpc.Server){tool.New(host, b.log).Register},
 		Host: func(id *enrol.Identity) (agent.Host, error) {
 			identity.Store(id)

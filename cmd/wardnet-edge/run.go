@@ -29,6 +29,7 @@ func (s started) String() string {
 // runFlags are the flags of run.
 type runFlags struct {
 	host, bundle, root       string
+	sshKey, keys             string // linux
 	ports, pathspace, runDir string // linux
 	metrics                  string // linux
 	edges, device, control   string // simulated
@@ -103,6 +104,8 @@ from the file given with --edges; see wardnet lab sim.`,
 	c.Flags().StringVar(&f.pathspace, "frr-pathspace", "", "linux: name of an FRR instance of its own (FRR's -N); default the system's")
 	c.Flags().StringVar(&f.runDir, "run-dir", "/run/wardnet-edge", "linux: directory for what a boot may forget, root's alone")
 	c.Flags().StringVar(&f.metrics, "metrics", "", "linux: serve the agent's own metrics at unix:PATH or at a port of the loopback; default nowhere")
+	c.Flags().StringVar(&f.sshKey, "ssh-host-key", "", "linux: public SSH host key to have certified with the device's own certificate; see docs/pki.md")
+	c.Flags().StringVar(&f.keys, "keys", "", "linux: "+keysHelp)
 	c.Flags().StringVar(&f.edges, "edges", "", "simulated: file with the device's circuits (required)")
 	c.Flags().StringVar(&f.device, "device", "", "simulated: which device of the file; not needed when it has one only")
 	c.Flags().StringVar(&f.bundle, "bundle", "", "enrolment bundle, for a device that is not enrolled")

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/pki/signer"
 )
 
 // storeEntry is the store's export inside a backup; everything else is a file
@@ -64,7 +65,9 @@ func (a archive) Backup(ctx context.Context, recipient string, w io.Writer) erro
 
 func addCA(tw *tar.Writer, dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		// The signer's journal stays with the signer: it is evidence, grows for
+		// ever, and a restored copy would tell of nothing.
+		if err != nil || !d.Type().IsRegular() || d.Name() == signer.JournalFile {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)

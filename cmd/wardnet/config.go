@@ -17,6 +17,7 @@ import (
 	"github.com/wardnet/wardnet/controller"
 	"github.com/wardnet/wardnet/controller/upgrade"
 	"github.com/wardnet/wardnet/inventory"
+	"github.com/wardnet/wardnet/pki/acmeca"
 )
 
 const defaultData = "/var/lib/wardnet"
@@ -31,12 +32,14 @@ type Config struct {
 	// Names are the DNS names and addresses devices and people reach the
 	// controller by; the first one goes into enrolment bundles.
 	Names      []string          `yaml:"names"`
+	Signer     SignerConfig      `yaml:"signer"` // where the CAs' keys are
 	Listen     Listen            `yaml:"listen"`
 	Channel    Channel           `yaml:"channel"`
 	Map        MapConfig         `yaml:"map"`
 	Telemetry  Telemetry         `yaml:"telemetry"`
 	Controller controller.Config `yaml:"controller"` // reconcile loop and rollouts
 	Agents     upgrade.Config    `yaml:"agents"`     // upgrades of the edges' agent
+	ACME       acmeca.Config     `yaml:"acme"`       // who gets certificates by ACME; default nobody
 	LogLevel   string            `yaml:"log_level"`  // debug, info, warn, error; default info
 	// MemoryMiB is what the process should hold at most, a soft limit: near it
 	// memory is looked through more often. Default 0: none.
@@ -137,6 +140,7 @@ func (c Config) withDefaults() Config {
 		c.Controller = full
 	}
 	c.Agents = c.Agents.WithDefaults()
+	c.ACME = c.ACME.WithDefaults()
 	def(&c.LogLevel, "info")
 	return c
 }
@@ -176,8 +180,13 @@ func (c Config) validate() error {
 	if _, err := c.Controller.WithDefaults(); err != nil {
 		faults = append(faults, fmt.Errorf("controller: %w", err))
 	}
-	if err := c.Agents.Validate(); err != nil {
+	if err := c.Signer.validate(); err != nil {
 		faults = append(faults, err)
+	}
+	for _, err := range []error{c.Agents.Validate(), c.ACME.Validate()} {
+		if err != nil {
+			faults = append(faults, err)
+		}
 	}
 	return errors.Join(faults...)
 }

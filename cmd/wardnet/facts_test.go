@@ -102,10 +102,16 @@ func factsPlane(t *testing.T, o *observed, devices ...inventory.DeviceID) *plane
 			}
 			return all, nil
 		},
-		Quarantine: func(id inventory.DeviceID) string {
+		Quarantined: func(context.Context) ([]pki.Quarantine, error) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
-			return o.quarantined[id]
+			var list []pki.Quarantine
+			for id, why := range o.quarantined {
+				if why != "" {
+					list = append(list, pki.Quarantine{Device: id, Reason: why})
+				}
+			}
+			return list, nil
 		},
 	})
 	p.facts.look = func(id inventory.DeviceID) (connected, compliant bool) {
@@ -184,9 +190,9 @@ func TestBadNewsReachVerdictsWithinTwoSeconds(t *testing.T) {
 	within("no longer compliant", func() bool { return !p.fact(t, "d-1").Compliant })
 	set(func() { o.revoked["d-2"], o.mark = true, "1" })
 	within("revoked", func() bool { return p.fact(t, "d-2").Certificate == "none" })
-	set(func() { o.quarantined["d-3"] = "a stranger's traffic" })
+	set(func() { o.quarantined["d-3"], o.mark = "a stranger's traffic", "2" })
 	within("quarantined", func() bool { return p.fact(t, "d-3").Quarantined })
-	set(func() { delete(o.noncompliant, "d-1"); delete(o.quarantined, "d-3") })
+	set(func() { delete(o.noncompliant, "d-1"); delete(o.quarantined, "d-3"); o.mark = "3" })
 	within("compliant again, quarantine over", func() bool { return p.fact(t, "d-1").Compliant && !p.fact(t, "d-3").Quarantined })
 	before := p.fact(t, "d-4").PostureAtNS
 	set(func() { o.gone["d-4"] = true })

@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 		return fmt.Errorf("%w: %w", inventory.ErrInvalid, err)
 	})
 	root.AddCommand(
-		newServe(), newConfig(), newDemo(), newLab(),
+		newServe(), newSigner(), newConfig(), newDemo(), newLab(),
 		newInventory(), newBasket(), newPlan(), newApply(), newApprove(), newWaive(), newRollout(), newDrift(),
 		newDevice(), newRouter(), newAgent(), newSite(), newCircuit(), newCert(), newUser(), newToken(),
 		newDecision(), newIncident(), newAudit(), newBackup(), newRestore(), newVersion(),

@@ -15,6 +15,14 @@ var update = flag.Bool("update", false, "rewrite docs/cli.md and docs/metrics.md
 // TestMain makes the test binary the program too: called as "wardnet" it is
 // what a person runs, with its own process, working directory and exit code.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "signer" { // the signing process of a plane in a test's own process
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	// What serves within a test starts its signing process as this binary under
+	// its own name: that is no run of the tests.
+	if len(os.Args) > 1 && os.Args[1] == "signer" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	testscript.Main(m, map[string]func(){
 		"wardnet": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
 	})

@@ -49,7 +49,7 @@ func (p *plane) openPeople(intents *console.Intents) error {
 	return err
 }
 
-func (p *plane) openConsole(_ context.Context, _ listeners) error {
+func (p *plane) openConsole(_ context.Context, l listeners) error {
 	deps := console.Deps{
 		People: p.people, Audit: p.audit, Inventory: p.kept, Devices: p.devices,
 		Certificates: console.AdaptCertificates(p.pki, p.kept), Revisions: p.intents, Rollouts: console.AdaptRollouts(p.ctl),
@@ -59,6 +59,13 @@ func (p *plane) openConsole(_ context.Context, _ listeners) error {
 	deps.Agents = console.AdaptAgents(p.agents)
 	deps.Drifts, deps.Configs = p.driftBook(), console.AdaptConfigs(p.configs)
 	deps.SSH = console.AdaptSSH(p.pki, p.kept)
+	deps.Issuers = console.AdaptIssuers(p.pki)
+	deps.Issuing = p.issuing(l)
+	life := console.AdaptLife(p.pki, p.kept, func(id inventory.DeviceID) bool {
+		c, err := connOf(p.channel, id)
+		return err == nil && c != nil
+	})
+	deps.Search, deps.Admission = life, life
 	deps.Boots = console.AdaptBoots(p.boots)
 	deps.Tools = console.AdaptTools(console.ToolSources{
 		Conn: func(id inventory.DeviceID) (grpc.ClientConnInterface, error) { return connOf(p.channel, id) }, Reg: p.reg,

@@ -30,8 +30,10 @@ import (
 	"github.com/wardnet/wardnet/incident"
 	"github.com/wardnet/wardnet/internal/store"
 	"github.com/wardnet/wardnet/inventory"
-	"github.com/wardnet/wardnet/inventory/intent"
 	"github.com/wardnet/wardnet/pki"
+	"github.com/wardnet/wardnet/pki/acmeca"
+	"github.com/wardnet/wardnet/pki/ocsp"
+	"github.com/wardnet/wardnet/pki/stepca"
 	"github.com/wardnet/wardnet/policy"
 	"github.com/wardnet/wardnet/telemetry"
 )
@@ -44,8 +46,13 @@ type plane struct {
 	db    *store.DB
 	audit *store.Audit
 
+	stopSigner func() // nil: no signing process of ours
+
 	pki       *pki.PKI
 	boots     *pki.Boots
+	acme      *acmeca.Server
+	step      *stepca.Server
+	ocsp      *ocsp.Responder
 	channel   *channel.Server
 	ctl       *controller.Controller
 	agents    *upgrade.Conductor
@@ -75,9 +82,10 @@ type plane struct {
 func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p *plane, err error) {
 	p = &plane{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
 	p.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	made := p // what is returned with an error is nil
 	defer func() {
 		if err != nil {
-			p.close()
+			made.close()
 		}
 	}()
 	if p.db, err = store.Open(ctx, cfg.DSN); err != nil {
@@ -92,7 +100,7 @@ func newPlane(ctx context.Context, cfg Config, l listeners, log *slog.Logger) (p
 		return nil, err
 	}
 	p.declared.Store(declare(inv))
-	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openTelemetry, p.openAgents, p.openConfigs, p.openController, p.openPolicy, p.openConsole} {
+	for _, step := range []func(context.Context, listeners) error{p.openPKI, p.openIssuing, p.openTelemetry, p.openAgents, p.openConfigs, p.openController, p.openPolicy, p.openConsole} {
 		if err := step(ctx, l); err != nil {
 			return nil, err
 		}
@@ -109,6 +117,9 @@ func (p *plane) close() {
 		if err := p.history.Close(); err != nil {
 			p.log.Error("history not closed", "err", err)
 		}
+	}
+	if p.stopSigner != nil {
+		p.stopSigner()
 	}
 	if p.db != nil {
 		if err := p.db.Close(); err != nil {
@@ -144,8 +155,12 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 	if p.boots, err = pki.NewBoots(pki.BootDeps{Store: store.NewBoots(p.db, p.cfg.Org), Log: p.log, Reg: p.reg}); err != nil {
 		return err
 	}
+	signer, err := p.openSigner(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	p.pki, err = pki.Open(ctx, pki.Deps{
-		Boots: p.boots, Store: store.NewPKI(p.db, p.cfg.Org), Dir: p.cfg.Data, Audit: p.auditPKI,
+		Boots: p.boots, Store: store.NewPKI(p.db, p.cfg.Org), Dir: p.cfg.Data, Signer: signer, Audit: p.auditPKI,
 		Device: func(_ context.Context, id inventory.DeviceID) (inventory.Device, error) {
 			return p.declared.Load().device(id)
 		},
@@ -176,6 +191,11 @@ func (p *plane) openPKI(ctx context.Context, l listeners) error {
 		return err
 	}
 	p.pki.CloseWith(p.channel)
+	p.pki.OnIssuersChanged(func() {
+		if n := p.channel.Recheck(); n > 0 {
+			p.log.Warn("sessions ended of an issuer that is accepted no more", "count", n)
+		}
+	})
 	return nil
 }
 
@@ -260,7 +280,8 @@ func (p *plane) openController(ctx context.Context, _ listeners) error {
 	p.facts.look = p.look
 	p.devices = console.AdaptDevices(console.DeviceSources{
 		Inventory: p.kept, Controller: p.ctl, Certificates: p.pki.List, Mark: p.pki.Mark, Sessions: p.channel.Sessions, Targets: p.collector.Targets, Tunnels: p.tunnels,
-		Agent: func(id inventory.DeviceID) string { return p.census.Of(id).Version },
+		Agent:       func(id inventory.DeviceID) string { return p.census.Of(id).Version },
+		Quarantined: p.pki.Quarantined,
 	})
 	return p.openPeople(intents)
 }
@@ -276,37 +297,6 @@ func (p *plane) dial(ctx context.Context, id inventory.DeviceID) (controller.Dri
 		return nil, err
 	}
 	return gnmi.New(c, gnmi.Config{}), nil
-}
-
-// verified shows the controller only approvals and waivers whose signature
-// holds.
-type verified struct {
-	from *store.Revisions
-	key  pki.Key
-}
-
-// WaiversOf implements [controller.Waivers].
-func (v verified) WaiversOf(ctx context.Context, n intent.Number) ([]intent.Waiver, error) {
-	all, err := v.from.WaiversOf(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(all, func(w intent.Waiver) bool { return intent.VerifyWaiver(w, v.key.Public) != nil }), nil
-}
-
-// ApprovalsOf implements [controller.Approvals].
-func (v verified) ApprovalsOf(ctx context.Context, n intent.Number) ([]intent.Approval, error) {
-	all, err := v.from.ApprovalsOf(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	var out []intent.Approval
-	for _, a := range all {
-		if intent.VerifyApproval(a, v.key.Public) == nil {
-			out = append(out, a)
-		}
-	}
-	return out, nil
 }
 
 func (p *plane) openPolicy(ctx context.Context, _ listeners) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/wardnet/wardnet/internal/store"
 	"github.com/wardnet/wardnet/inventory"
 	"github.com/wardnet/wardnet/pki"
+	"github.com/wardnet/wardnet/pki/signer"
 )
 
 // restoreFlags are the flags of restore.
@@ -264,23 +265,51 @@ func parseCRLs(files []string) (out []namedCRL, err error) {
 	return out, errors.Join(faults...)
 }
 
+// generationFile is one generation of an issuer in a CA directory.
+type generationFile struct {
+	issuer  pki.Issuer
+	file    string // base name
+	retired bool   // nothing of it is accepted any more
+}
+
+// generationsIn lists the generations in a CA directory; the first of each
+// issuer must be there.
+func generationsIn(ca string) (out []generationFile) {
+	for _, issuer := range signer.Issuers {
+		for n := 1; ; n++ {
+			g := generationFile{issuer: issuer, file: signer.FileName(issuer, n)}
+			if n > 1 && !exists(filepath.Join(ca, g.file+".crt")) {
+				break
+			}
+			g.retired = exists(filepath.Join(ca, g.file+".retired"))
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // checkCRLs makes sure that every list is ours, and that somebody answers for
 // the later revocations of each issuer whose certificates open doors.
 func checkCRLs(ca string, crls []namedCRL, none bool) error {
 	var errs []error
 	given := make([]bool, len(crls))
-	for _, issuer := range []pki.Issuer{pki.Devices, pki.Services, pki.Hub} {
-		text, err := os.ReadFile(filepath.Join(ca, string(issuer)+".crt"))
+	for _, g := range generationsIn(ca) {
+		text, err := os.ReadFile(filepath.Join(ca, g.file+".crt"))
 		if err != nil {
-			return fmt.Errorf("%w: the backup has no certificate of the %s issuer: %w", inventory.ErrInvalid, issuer, err)
+			return fmt.Errorf("%w: the backup has no certificate of the %s issuer: %w", inventory.ErrInvalid, g.issuer, err)
 		}
 		b, _ := pem.Decode(text)
 		if b == nil {
-			return fmt.Errorf("%w: the backup's certificate of the %s issuer is not PEM", inventory.ErrInvalid, issuer)
+			return fmt.Errorf("%w: the backup's certificate of the %s issuer is not PEM", inventory.ErrInvalid, g.file)
 		}
 		cert, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			return fmt.Errorf("%w: the backup's certificate of the %s issuer: %w", inventory.ErrInvalid, issuer, err)
+			return fmt.Errorf("%w: the backup's certificate of the %s issuer: %w", inventory.ErrInvalid, g.file, err)
 		}
 		found := false
 		for i, crl := range crls {
@@ -288,8 +317,8 @@ func checkCRLs(ca string, crls []namedCRL, none bool) error {
 				given[i], found = true, true
 			}
 		}
-		if !found && !none && issuer != pki.Hub {
-			errs = append(errs, fmt.Errorf("%w: what did the %s issuer revoke after this backup was made? give its CRL too, or --no-later-revocations when nothing", controller.ErrHeld, issuer))
+		if !found && !none && !g.retired && g.issuer != pki.Hub {
+			errs = append(errs, fmt.Errorf("%w: what did the %s issuer revoke after this backup was made? give its CRL too, or --no-later-revocations when nothing", controller.ErrHeld, g.file))
 		}
 	}
 	for i, ok := range given {

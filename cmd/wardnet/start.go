@@ -25,7 +25,7 @@ func (p *plane) start(ctx context.Context, g *errgroup.Group, l listeners) error
 	}
 	p.detectors.Seed(open)
 	for _, loop := range []func(context.Context) error{
-		p.pki.Run, p.boots.Run, p.history.Run, p.collector.Run, p.console.Run, p.watchFacts, p.tick,
+		p.pki.Run, p.acme.Run, p.boots.Run, p.history.Run, p.collector.Run, p.console.Run, p.watchFacts, p.tick,
 		func(ctx context.Context) error { return ended(ctx, p.ctl.Run(ctx)) },
 		func(ctx context.Context) error { return ended(ctx, p.agents.Run(ctx)) },
 		func(ctx context.Context) error { return p.channel.Serve(ctx, l.devices) },
@@ -40,10 +40,10 @@ func (p *plane) start(ctx context.Context, g *errgroup.Group, l listeners) error
 	console := p.console.Server()
 	p.serveHTTP(ctx, g, console, tls.NewListener(l.console, p.httpTLS(pki.ConsoleListener)))
 	p.serveHTTP(ctx, g, p.console.Server(), l.socket)
-	p.serveHTTP(ctx, g, p.server(authzen.Handler(p.engine, p.pep)), tls.NewListener(l.pep, p.httpTLS(pki.PEPListener)))
+	p.serveHTTP(ctx, g, p.server(authzen.Handler(p.engine, p.pep)), p.pki.Listen(l.pep, pki.PEPListener, "h2", "http/1.1"))
 	p.serveHTTP(ctx, g, p.server(p.pki.EnrolHandler()), tls.NewListener(l.enrol, p.httpTLS(pki.EnrolListener)))
-	p.serveHTTP(ctx, g, p.server(p.pki.CAHandler()), tls.NewListener(l.ca, p.httpTLS(pki.CAListener)))
-	p.serveHTTP(ctx, g, p.server(p.pki.StatusHandler()), l.status)
+	p.serveHTTP(ctx, g, p.server(p.step.Handler(p.pki.CAHandler())), p.pki.Listen(l.ca, pki.CAListener, "h2", "http/1.1"))
+	p.serveHTTP(ctx, g, p.server(p.ocsp.Handler(pki.OCSPPath, p.pki.StatusHandler())), l.status)
 	p.serveHTTP(ctx, g, p.server(metrics), l.metrics)
 	return nil
 }

@@ -87,11 +87,6 @@ func (c *Client) Enrol(ctx context.Context, devices ...inventory.DeviceID) (Enro
 	return write[EnrolmentBundle](ctx, c, http.MethodPost, "/enrolment", EnrolmentRequest{Devices: devices})
 }
 
-// Certificates lists issued certificates.
-func (c *Client) Certificates(ctx context.Context) ([]Certificate, error) {
-	return read[[]Certificate](ctx, c, "/certificates", nil)
-}
-
 // Revoke revokes a certificate and closes what it opened.
 func (c *Client) Revoke(ctx context.Context, serial, reason string) (Certificate, error) {
 	return write[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "revoke"), Revocation{Reason: reason})

@@ -119,6 +119,8 @@ type Certificate struct {
 	NotBefore time.Time          `json:"not_before"`
 	NotAfter  time.Time          `json:"not_after"`
 	State     string             `json:"state"` // valid, expired, revoked
+	IssuedAt  time.Time          `json:"issued_at"`
+	IssuedBy  string             `json:"issued_by"` // a user, "system", or what it was exchanged for
 }
 
 // RevisionInfo is a revision without its content.

@@ -99,6 +99,11 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		dial = host.Dial
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	turnedAway := make(chan struct{}, 1)
+	g.Go(func() error {
+		rekey(ctx, cfg.client(), id, turnedAway)
+		return nil
+	})
 	g.Go(func() error {
 		a.Loop(ctx)
 		return nil
@@ -123,7 +128,13 @@ func Run(ctx context.Context, cfg RunConfig) error {
 					add(s)
 				}
 			},
-			Log:        cfg.Log.With("device", id.Device()),
+			Log: cfg.Log.With("device", id.Device()),
+			OnRefused: func() {
+				select {
+				case turnedAway <- struct{}{}:
+				default:
+				}
+			},
 			OnUp:       func() { a.Channel(true); call(cfg.OnUp) },
 			OnDown:     func() { a.Channel(false); call(cfg.OnDown) },
 			MaxBackoff: maxBackoff,
@@ -153,7 +164,7 @@ func call(f func()) {
 // identity loads the device's identity, or enrols.
 func identity(ctx context.Context, cfg RunConfig) (*enrol.Identity, error) {
 	dir := IdentityDir(cfg.Dir)
-	id, err := enrol.Load(dir)
+	id, err := cfg.Enrol.Load(dir)
 	switch {
 	case err == nil && cfg.Bundle != nil && cfg.Bundle.Device != id.Device():
 		return nil, fmt.Errorf("%w: %s belongs to device %q, the bundle is for %q; use another state directory", inventory.ErrConflict, cfg.Dir, id.Device(), cfg.Bundle.Device)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,10 @@ type EdgeConfig struct {
 	// OnUp is called when the controller has admitted the connection and
 	// speaks on it, OnDown when that connection ends. Both are optional.
 	OnUp, OnDown func()
+	// OnRefused is called when the controller did not take the device's
+	// certificate (a TLS alert, RFC 8446 §6.2), or takes it no more. It must not
+	// block. Optional.
+	OnRefused func()
 
 	MinBackoff       time.Duration // upper bound of the first pause; default 1 s
 	MaxBackoff       time.Duration // upper bound of any pause; default 60 s
@@ -77,6 +82,9 @@ func Serve(ctx context.Context, cfg EdgeConfig) error {
 		if up >= cfg.Stable {
 			bound = cfg.MinBackoff
 		}
+		if cfg.OnRefused != nil && refused(err) {
+			cfg.OnRefused()
+		}
 		pause := rand.N(bound)
 		bound = min(2*bound, cfg.MaxBackoff)
 		level := slog.LevelDebug
@@ -90,6 +98,13 @@ func Serve(ctx context.Context, cfg EdgeConfig) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// refused says that the other side ended the connection over our certificate.
+// The library keeps the alert's number to itself and gives its text.
+func refused(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate")
 }
 
 // serveOnce is the life of one connection; up is how long the controller used

@@ -54,8 +54,8 @@ func (s *PKI) endTokens(tx *Tx, device inventory.DeviceID, at time.Time) error {
 }
 
 func (s *PKI) addToken(tx *Tx, t pki.Token) error {
-	_, err := tx.Exec("INSERT INTO pki_tokens (org, hash, device, serial, created_by, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		s.org, t.Hash, t.Device, t.Serial, t.By, t.At, t.Expires)
+	_, err := tx.Exec("INSERT INTO pki_tokens (org, hash, device, serial, created_by, created_at, expires_at, offline) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		s.org, t.Hash, t.Device, t.Serial, t.By, t.At, t.Expires, t.Offline)
 	return err
 }
 
@@ -75,11 +75,9 @@ func (s *PKI) Token(ctx context.Context, hash string) (pki.Redemption, error) {
 
 // redemption reads a token and what was recorded for it.
 func (s *PKI) redemption(tx *Tx, hash string) (r pki.Redemption, err error) {
-	t := pki.Token{Hash: hash}
-	err = tx.QueryRow("SELECT device, serial, created_by, created_at, expires_at, used_at, csr_hash, certificate FROM pki_tokens WHERE org = ? AND hash = ?",
-		s.org, hash).Scan(&t.Device, &t.Serial, &t.By, stamp{&t.At}, stamp{&t.Expires}, stamp{&t.UsedAt}, &t.CSRHash, &t.Certificate)
+	t, err := s.token(tx, hash)
 	if err != nil {
-		return r, found(err, "enrolment token")
+		return r, err
 	}
 	r.Token = t
 	if t.Certificate != "" {
@@ -88,12 +86,20 @@ func (s *PKI) redemption(tx *Tx, hash string) (r pki.Redemption, err error) {
 	return r, err
 }
 
+func (s *PKI) token(tx *Tx, hash string) (pki.Token, error) {
+	t := pki.Token{Hash: hash}
+	err := tx.QueryRow(`SELECT device, serial, created_by, created_at, expires_at, used_at, csr_hash, certificate, offline, confirmed_csr, confirmed_by, confirmed_at
+		FROM pki_tokens WHERE org = ? AND hash = ?`, s.org, hash).Scan(&t.Device, &t.Serial, &t.By, stamp{&t.At}, stamp{&t.Expires}, stamp{&t.UsedAt},
+		&t.CSRHash, &t.Certificate, &t.Offline, &t.ConfirmedCSR, &t.ConfirmedBy, stamp{&t.ConfirmedAt})
+	return t, found(err, "enrolment token")
+}
+
 // Redeem implements [pki.Tokens].
 func (s *PKI) Redeem(ctx context.Context, hash string, c pki.Certificate) (pki.Redemption, error) {
 	var r pki.Redemption
 	err := s.write(ctx, func(tx *Tx) error {
-		res, err := tx.Exec("UPDATE pki_tokens SET used_at = ?, csr_hash = ?, certificate = ? WHERE org = ? AND hash = ? AND device = ? AND used_at = '' AND expires_at > ?",
-			c.IssuedAt, c.CSRHash, c.Serial, s.org, hash, c.Device, c.IssuedAt)
+		res, err := tx.Exec("UPDATE pki_tokens SET used_at = ?, csr_hash = ?, certificate = ? WHERE org = ? AND hash = ? AND device = ? AND used_at = '' AND expires_at > ? AND (offline = 0 OR confirmed_csr = ?)",
+			c.IssuedAt, c.CSRHash, c.Serial, s.org, hash, c.Device, c.IssuedAt, c.CSRHash)
 		if err != nil {
 			return err
 		}
@@ -160,6 +166,10 @@ func (s *PKI) start(tx *Tx, c pki.Certificate) error {
 	if err := s.insert(tx, c); err != nil {
 		return err
 	}
+	// Whoever made the token has looked at the device.
+	if err := s.release(tx, pki.Release{Device: c.Device, At: c.IssuedAt, By: c.IssuedBy, Reason: "enrolled anew"}); err != nil && !errors.Is(err, inventory.ErrNotFound) {
+		return err
+	}
 	return s.raiseEpoch(tx, c.IssuedAt)
 }
 
@@ -218,12 +228,11 @@ func (s *PKI) insert(tx *Tx, c pki.Certificate) error {
 	if err != nil {
 		return err
 	}
-	n, err := res.RowsAffected()
-	switch {
+	switch n, err := res.RowsAffected(); {
 	case err != nil:
 		return err
 	case n == 1:
-		return s.marked(tx)
+		return s.touch(tx, c.IssuedAt)
 	}
 	return fmt.Errorf("%w: this CSR was used for another certificate; make a new key", inventory.ErrConflict)
 }
@@ -289,7 +298,7 @@ func (s *PKI) continueLineage(tx *Tx, c pki.Certificate) (changed bool, err erro
 		return false, found(err, "lineage "+c.Lineage)
 	}
 	if revoked != "" || known > 0 {
-		return false, fmt.Errorf("%w: the certificate it renews is revoked", inventory.ErrConflict)
+		return false, pki.ErrLineageRevoked
 	}
 	if err := s.claimKey(tx, c); err != nil {
 		return false, err

@@ -115,7 +115,7 @@ func (s *PKI) Certificates(ctx context.Context) ([]pki.Certificate, error) {
 func (s *PKI) Mark(ctx context.Context) (string, error) {
 	var n uint64
 	err := s.db.Read(ctx, func(tx *Tx) (err error) {
-		n, err = s.counter(tx, certificateEpoch)
+		n, err = s.counter(tx, certificateChanges)
 		return err
 	})
 	if err != nil {
@@ -163,13 +163,12 @@ func (s *PKI) raiseEpoch(tx *Tx, now time.Time) error {
 	return err
 }
 
-// certificateEpoch counts what is recorded and revoked, in the transaction that
-// does it. It keeps up with the clock as [peerEpoch] does: of a restored database
-// it is another than before.
-const certificateEpoch = "certificate epoch"
+// certificateChanges counts changes of certificates, revocations and
+// quarantines, removals too. Like the peer epoch it keeps up with the clock.
+const certificateChanges = "certificate changes"
 
-func (s *PKI) marked(tx *Tx) error {
-	_, err := s.next(tx, certificateEpoch, uint64(time.Now().UnixMilli()))
+func (s *PKI) touch(tx *Tx, now time.Time) error {
+	_, err := s.next(tx, certificateChanges, uint64(now.UnixMilli()))
 	return err
 }
 
@@ -180,7 +179,8 @@ func (s *PKI) Peers(ctx context.Context) (epoch uint64, keys map[inventory.Devic
 			return err
 		}
 		keys = map[inventory.DeviceID]string{}
-		return s.each(tx, "SELECT device, wireguard_key FROM pki_lineages WHERE org = ? AND revoked_at = '' AND wireguard_key <> ''", []any{s.org}, func(scan rowScan) error {
+		return s.each(tx, `SELECT device, wireguard_key FROM pki_lineages WHERE org = ? AND revoked_at = '' AND wireguard_key <> ''
+			AND device NOT IN (SELECT device FROM pki_quarantine WHERE org = ? AND released_at = '')`, []any{s.org, s.org}, func(scan rowScan) error {
 			var device inventory.DeviceID
 			var key string
 			err := scan(&device, &key)

@@ -44,7 +44,7 @@ func revocationOf(c pki.Certificate, r pki.Revocation) pki.Revocation {
 }
 
 // revokeLineage ends a lineage and logs every certificate of it that could
-// still be used. It gives what is new.
+// still be used or renewed. It gives what is new.
 func (s *PKI) revokeLineage(tx *Tx, lineage string, r pki.Revocation) ([]pki.Revocation, error) {
 	res, err := tx.Exec("UPDATE pki_lineages SET revoked_at = ? WHERE org = ? AND lineage = ? AND revoked_at = ''", r.At, s.org, lineage)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *PKI) revokeLineage(tx *Tx, lineage string, r pki.Revocation) ([]pki.Rev
 		}
 	}
 	var live []pki.Certificate
-	if err := s.each(tx, certificateColumns+" AND c.lineage = ? AND c.not_after > ? ORDER BY c.issued_at", []any{s.org, lineage, r.At}, func(scan rowScan) error {
+	if err := s.each(tx, certificateColumns+" AND c.lineage = ? AND c.not_after > ? ORDER BY c.issued_at", []any{s.org, lineage, r.At.Add(-pki.RecoverLimit)}, func(scan rowScan) error {
 		c, err := scanCertificate(scan)
 		live = append(live, c)
 		return err
@@ -89,12 +89,12 @@ func (s *PKI) logRevocation(tx *Tx, r pki.Revocation) (*pki.Revocation, error) {
 		return nil, err
 	}
 	r.Seq = int64(seq)
-	_, err = tx.Exec(`INSERT INTO pki_revocations (org, serial, seq, issuer_key, device, lineage, reason, revoked_by, revoked_at, not_after)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.org, r.Serial, r.Seq, r.IssuerKey, r.Device, r.Lineage, r.Reason, r.By, r.At, r.NotAfter)
-	if err != nil {
+	if err := s.touch(tx, r.At); err != nil {
 		return nil, err
 	}
-	return &r, s.marked(tx)
+	_, err = tx.Exec(`INSERT INTO pki_revocations (org, serial, seq, issuer_key, device, lineage, reason, revoked_by, revoked_at, not_after)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.org, r.Serial, r.Seq, r.IssuerKey, r.Device, r.Lineage, r.Reason, r.By, r.At, r.NotAfter)
+	return &r, err
 }
 
 // Revocations implements [pki.Revocations].

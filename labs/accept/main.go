@@ -60,7 +60,7 @@ type check struct {
 var errNotRun = errors.New("not run")
 
 // parts are the checks by part; a part's file holds its list.
-var parts = map[string][]check{"A": partA, "B": partB, "C": partC}
+var parts = map[string][]check{"A": partA, "B": partB, "C": partC, "D": partD}
 
 func main() {
 	part := flag.String("part", "A", "parts to run, e.g. A or A,B")

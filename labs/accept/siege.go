@@ -50,8 +50,14 @@ type siege struct {
 
 const engineer = "ky-su"
 
-func newSiege(ctx context.Context, e *env) (*siege, error) {
+func newSiege(ctx context.Context, e *env) (*siege, error) { return newSiegeWith(ctx, e, "") }
+
+// newSiegeWith is newSiege with more lines in the configuration.
+func newSiegeWith(ctx context.Context, e *env, more string) (*siege, error) {
 	s := &siege{dir: filepath.Join(e.dir, "refusals"), pool: x509.NewCertPool(), host: 1, ended: make(chan struct{})}
+	if err := os.RemoveAll(s.dir); err != nil { // of a check before
+		return nil, err
+	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -60,7 +66,7 @@ func newSiege(ctx context.Context, e *env) (*siege, error) {
 		conf += fmt.Sprintf("  %s: 127.0.0.1:0\n", l)
 	}
 	file := filepath.Join(s.dir, "wardnet.yaml")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(conf+more), 0o600); err != nil {
 		return nil, err
 	}
 	if err := s.serve(ctx, filepath.Join(e.root, "bin", "wardnet"), file); err != nil {

@@ -42,6 +42,9 @@ var All = []Scenario{
 		{"a ward's processes restart", wardRestarts},
 		{"every box loses power", allReboot},
 	}},
+	{"distrust", "the devices issuer's key is stolen: every edge comes to a new certificate by itself", 1, []Step{
+		{"the devices issuer is distrusted", distrusted},
+	}},
 	{"revocation", "a revoked ward passes nothing, whatever reverts and reboots", 2, []Step{
 		{"the ward's certificate is revoked", revoked},
 		{"a bad config reverts on a hub", hubReverts},

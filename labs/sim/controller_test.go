@@ -47,18 +47,35 @@ func newControlPlane(t *testing.T) *controlPlane {
 	must(t, err)
 	c.channel, err = channel.NewServer(channel.Deps{TLS: c.pki.HubTLS(pki.ChannelListener), Identify: c.pki.IdentifyDevice, Log: log}, channel.Config{})
 	must(t, err)
-	enrolment := &http.Server{Handler: c.pki.EnrolHandler()}
+	c.pki.OnIssuersChanged(func() { c.channel.Recheck() })
+	enrolment, ca := &http.Server{Handler: c.pki.EnrolHandler()}, &http.Server{Handler: c.pki.CAHandler()}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
+	done := make(chan error, 3)
+	go func() { done <- ca.Serve(tls.NewListener(caLn, httpOnly(c.pki.HubTLS(pki.CAListener)))) }()
 	go func() { done <- c.channel.Serve(ctx, channelLn) }()
 	go func() { done <- enrolment.Serve(tls.NewListener(enrolLn, c.pki.HubTLS(pki.EnrolListener))) }()
 	t.Cleanup(func() {
 		cancel()
 		enrolment.Close()
-		<-done
-		<-done
+		ca.Close()
+		for range 3 {
+			<-done
+		}
 		db.Close()
 	})
+	return c
+}
+
+// httpOnly keeps a server that has not set up HTTP/2 from offering it.
+func httpOnly(c *tls.Config) *tls.Config {
+	inner := c.GetConfigForClient
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		own, err := inner(h)
+		if err == nil {
+			own.NextProtos = []string{"http/1.1"}
+		}
+		return own, err
+	}
 	return c
 }
 

@@ -67,7 +67,7 @@ func (e *causeError) Unwrap() error { return e.err }
 
 // refusals are the causes of the controller's reasons for a refusal.
 var refusals = map[string]Cause{
-	"wrong-serial": CauseWrongSerial, "used-token": CauseTokenUsed, "expired-token": CauseTokenExpired, "unknown-token": CauseTokenUnknown,
+	"wrong-serial": CauseWrongSerial, "used-token": CauseTokenUsed, "expired-token": CauseTokenExpired, "unknown-token": CauseTokenUnknown, "clock": CauseClockSkew,
 }
 
 // CauseOfRefusal is the cause of a controller's reason for a refusal.

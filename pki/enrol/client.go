@@ -18,10 +18,6 @@ import (
 	"github.com/wardnet/wardnet/inventory"
 )
 
-// maxSkew is how far the device's clock may be off at enrolment; certificate
-// validity means nothing beyond it.
-const maxSkew = 24 * time.Hour
-
 // RefusedError is the controller's refusal; asking again cannot help.
 type RefusedError struct {
 	Status int // HTTP
@@ -50,10 +46,22 @@ type Client struct {
 	// Root is the root certificate the device was given beforehand, PEM; then
 	// only a bundle signed under it is taken. Empty: the bundle's own.
 	Root string
+	// Keys holds the device's keys; nil: the identity's file does.
+	Keys Keystore
+	// SSHHostKey is the file of the public SSH host key to have certified, see
+	// [SSHHostCertificateFile]; empty: none.
+	SSHHostKey string
 	// Timeout is for resolving, connecting and TLS each; the answer may take
 	// three times as long. Default 10 s.
 	Timeout time.Duration
 	Now     func() time.Time // the device's clock; nil: time.Now
+
+	// askClock is asked once when the clock keeps the device from connecting;
+	// it gives what to add to the clock, and whether that may be believed.
+	askClock func(ctx context.Context, c Client) (add time.Duration, believed bool)
+	patient  bool // see pause
+	// enough says of an error that trying again the same way cannot help.
+	enough func(error) bool
 }
 
 // Enrol is [Client.Enrol] of the zero Client.
@@ -76,7 +84,7 @@ func (c Client) Enrol(ctx context.Context, b Bundle, dir string) (*Identity, err
 			return nil, err
 		}
 	}
-	have, err := Load(dir)
+	have, err := c.Load(dir)
 	switch {
 	case err == nil && have.Device() == b.Device && have.now.Load().Root == b.RootPEM && c.now().Before(have.Certificate().NotAfter):
 		return have, nil
@@ -88,7 +96,7 @@ func (c Client) Enrol(ctx context.Context, b Bundle, dir string) (*Identity, err
 	if c.Journal == nil {
 		c.Journal = OpenJournal(dir)
 	}
-	next, fresh, err := pendingEnrolment(b, dir)
+	next, fresh, err := c.pendingEnrolment(b, dir)
 	if err != nil {
 		c.stopped(StepCertificate, &causeError{CauseLocal, err})
 		return nil, err
@@ -101,7 +109,7 @@ func (c Client) Enrol(ctx context.Context, b Bundle, dir string) (*Identity, err
 		return nil, fmt.Errorf("enrol %s at %s: %w", b.Device, b.EnrolURL, err)
 	}
 	next = next.take(answer)
-	if _, err := next.open(); err != nil {
+	if _, err := next.open(c.Keys); err != nil {
 		c.stopped(StepCertificate, err)
 		return nil, fmt.Errorf("enrol %s: answer of the controller: %w", b.Device, err)
 	}
@@ -109,7 +117,8 @@ func (c Client) Enrol(ctx context.Context, b Bundle, dir string) (*Identity, err
 		c.stopped(StepCertificate, &causeError{CauseLocal, err})
 		return nil, err
 	}
-	id, err := Load(dir)
+	c.keepSSH(dir, answer)
+	id, err := c.Load(dir)
 	if err == nil {
 		c.passed(StepCertificate, "until "+id.Certificate().NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -118,13 +127,13 @@ func (c Client) Enrol(ctx context.Context, b Bundle, dir string) (*Identity, err
 
 // pendingEnrolment gives the next slot for this token, made and kept on disk
 // when there is none yet; fresh says that it was.
-func pendingEnrolment(b Bundle, dir string) (next slot, fresh bool, err error) {
+func (c Client) pendingEnrolment(b Bundle, dir string) (next slot, fresh bool, err error) {
 	purpose := "token " + digest([]byte(b.Token))
 	next, err = readSlot(dir, nextFile)
 	if err == nil && next.For == purpose && next.Device == b.Device && next.Root == b.RootPEM {
 		return next, false, nil
 	}
-	next, err = newSlot(b.Device, b.RootPEM, purpose, "")
+	next, err = newSlot(b.Device, b.RootPEM, purpose, "", c.Keys)
 	if err != nil {
 		return slot{}, false, err
 	}
@@ -140,8 +149,17 @@ func (c Client) enrol(ctx context.Context, b Bundle, next slot) (Response, error
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(b.RootPEM))
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, VerifyConnection: checkHubUnit, Time: c.Now}
+	c.askClock = func(ctx context.Context, c Client) (time.Duration, bool) {
+		// The answer's key is vouched for by nothing that lasts: it is told to
+		// people, and never set.
+		skew, err := c.askTime(ctx, b.EnrolURL, b.Device, roots, checkHubUnit, nil)
+		if err == nil {
+			c.stopped(StepClock, clockOff(skew))
+		}
+		return 0, false
+	}
 	answer, err := c.post(ctx, strings.TrimSuffix(b.EnrolURL, "/")+EnrolPath, cfg, func() any {
-		return Request{Token: b.Token, Serial: b.Serial, CSR: next.CSR, WireGuardPublicKey: publicText(wg), Timeline: c.Journal.Timeline().sent()}
+		return Request{Token: b.Token, Serial: b.Serial, CSR: next.CSR, WireGuardPublicKey: publicText(wg), Timeline: c.Journal.Timeline().sent(), Time: c.now().UTC(), SSHHostKey: c.hostKey()}
 	})
 	if err != nil {
 		return Response{}, err
@@ -171,14 +189,22 @@ func (c Client) checkTime(r Response, csrPEM string) (skew time.Duration, err er
 	if !signed {
 		return 0, fmt.Errorf("%w: the controller's time is not signed by its checkpoint key", inventory.ErrInvalid)
 	}
-	skew = c.now().Sub(r.Time).Abs()
-	if skew > maxSkew {
-		return skew, &causeError{CauseClockSkew, fmt.Errorf("%w: the device's clock is %s off the controller's; set the clock and enrol again", inventory.ErrInvalid, skew.Round(time.Second))}
+	skew = c.now().Sub(r.Time)
+	if skew.Abs() > MaxSkew {
+		return skew, clockOff(skew)
 	}
-	if skew > 10*time.Minute && c.Log != nil {
+	if skew.Abs() > WarnSkew && c.Log != nil {
 		c.Log.Warn("device clock differs from the controller's", "skew", skew.Round(time.Second).String())
 	}
-	return skew, nil
+	return skew.Abs(), nil
+}
+
+func clockOff(skew time.Duration) error {
+	where := "ahead of"
+	if skew < 0 {
+		where = "behind"
+	}
+	return &causeError{CauseClockSkew, fmt.Errorf("%w: the device's clock is %s %s the controller's; set the clock and enrol again", inventory.ErrInvalid, skew.Abs().Round(time.Second), where)}
 }
 
 // post sends what body makes until an answer comes, a refusal comes, or ctx
@@ -188,22 +214,37 @@ func (c Client) post(ctx context.Context, url string, cfg *tls.Config, body func
 		return Response{}, fmt.Errorf("%w: %s is not an https URL", inventory.ErrInvalid, url)
 	}
 	w := &walk{client: c, tls: cfg}
-	said := ""
+	said, asked := "", c.askClock == nil
 	for n := 1; ; n++ {
 		answer, wait, err := w.attempt(ctx, url, body)
 		var refused *RefusedError
 		if err == nil || errors.As(err, &refused) {
 			return answer, err
 		}
+		if c.enough != nil && c.enough(err) {
+			return Response{}, err
+		}
 		if w.again {
 			continue
+		}
+		if !asked && Classify(err) == CauseClockSkew {
+			asked = true
+			if add, believed := c.askClock(ctx, c); believed {
+				w.tls = w.tls.Clone()
+				w.tls.Time = func() time.Time { return c.now().Add(add) }
+				continue
+			}
 		}
 		if c.Log != nil && err.Error() != said && ctx.Err() == nil {
 			said = err.Error()
 			c.Log.WarnContext(ctx, "certificate request not answered, retrying", "step", w.last, "err", err)
 		}
+		pause := c.pause(n, rand.Float64())
+		if errors.Is(err, errBusy) { // it is there
+			pause = backoff(n, rand.Float64())
+		}
 		select {
-		case <-time.After(max(wait, backoff(n, rand.Float64()))):
+		case <-time.After(max(wait, pause)):
 		case <-ctx.Done():
 			return Response{}, errors.Join(err, context.Cause(ctx))
 		}
@@ -215,6 +256,15 @@ func (c Client) post(ctx context.Context, url string, cfg *tls.Config, body func
 func backoff(n int, jitter float64) time.Duration {
 	top := min(500*time.Millisecond<<min(n-1, 10), 30*time.Second)
 	return time.Duration(jitter * float64(top))
+}
+
+// pause is the wait after the n-th failure. A renewal has days: it soon asks
+// once in some minutes, which keeps a city's return after a long outage even.
+func (c Client) pause(n int, jitter float64) time.Duration {
+	if c.patient && n > 12 {
+		return time.Duration(jitter * float64(5*time.Minute))
+	}
+	return backoff(n, jitter)
 }
 
 func (c Client) now() time.Time {

@@ -37,14 +37,20 @@ type Request struct {
 	WireGuardPublicKey string `json:"wireguard_public_key"`
 	// Timeline is what the device saw of its boot so far, at most 8 KiB; it
 	// decides nothing.
-	Timeline []Step `json:"timeline,omitempty"`
+	Timeline []Step    `json:"timeline,omitempty"`
+	Time     time.Time `json:"time,omitzero"` // the device's clock; zero: an older agent
+	// SSHHostKey is the device's SSH host key, one line of authorized_keys
+	// format; empty: it has none to certify.
+	SSHHostKey string `json:"ssh_host_key,omitempty"`
 }
 
 // RenewRequest asks for the next certificate of the device that presents its
 // current one in TLS.
 type RenewRequest struct {
-	CSR                string `json:"csr"`
-	WireGuardPublicKey string `json:"wireguard_public_key"`
+	CSR                string    `json:"csr"`
+	WireGuardPublicKey string    `json:"wireguard_public_key"`
+	Time               time.Time `json:"time,omitzero"`          // the device's clock
+	SSHHostKey         string    `json:"ssh_host_key,omitempty"` // see [Request]
 }
 
 // Response carries the certificate and what the device pins with it.
@@ -52,10 +58,16 @@ type Response struct {
 	Certificate string   `json:"certificate"` // PEM: leaf, then its issuer
 	Root        string   `json:"root"`        // PEM
 	HubPins     []string `json:"hub_pins"`    // [KeyID] of the issuers of the controller's own certificates
+	// PinsSignature covers [PinsPayload], by the checkpoint key TimeKey.
+	PinsSignature []byte `json:"hub_pins_signature,omitempty"`
 	// Keys are the controller's public signing keys, PEM, by purpose.
 	Keys    map[string][]string `json:"keys"`
 	Channel string              `json:"channel"` // host:port of the management channel
 	CAURL   string              `json:"ca_url"`  // base URL for renewal
+	// SSHHostCertificate is of the host key that the request offered, and
+	// SSHUserCA whom sshd may let in, each a line of authorized_keys format.
+	SSHHostCertificate string `json:"ssh_host_certificate,omitempty"`
+	SSHUserCA          string `json:"ssh_user_ca,omitempty"`
 	// Time is the controller's clock; TimeSignature by the checkpoint key
 	// TimeKey covers [TimePayload].
 	Time          time.Time `json:"time"`

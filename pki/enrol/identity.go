@@ -25,6 +25,7 @@ var ErrPin = errors.New("server certificate is not from the pinned hub issuer")
 // for concurrent use; a renewal shows at once in everything it gave out.
 type Identity struct {
 	dir   string
+	keys  Keystore // nil: files
 	now   atomic.Pointer[opened]
 	renew sync.Mutex // one renewal at a time
 }
@@ -40,17 +41,21 @@ type opened struct {
 }
 
 // Load reads the identity in dir. A device that has not enrolled yet gets
-// [inventory.ErrNotFound].
-func Load(dir string) (*Identity, error) {
+// [inventory.ErrNotFound]. A key that a chip holds is not opened: such an
+// identity is to be looked at, see [Client.Load].
+func Load(dir string) (*Identity, error) { return Client{}.Load(dir) }
+
+// Load is [Load] with the client's keystore.
+func (c Client) Load(dir string) (*Identity, error) {
 	s, err := readSlot(dir, currentFile)
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.open()
+	o, err := s.open(c.Keys)
 	if err != nil {
 		return nil, err
 	}
-	i := &Identity{dir: dir}
+	i := &Identity{dir: dir, keys: c.Keys}
 	i.now.Store(o)
 	return i, nil
 }

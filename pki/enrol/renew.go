@@ -2,10 +2,16 @@ package enrol
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
+	"net"
 	"strings"
 	"time"
 
@@ -38,7 +44,7 @@ func (i *Identity) renewWith(ctx context.Context, c Client) error {
 	purpose := "certificate " + SerialOf(cur.pair.Leaf)
 	next, err := readSlot(i.dir, nextFile)
 	if err != nil || next.For != purpose || next.Root != cur.Root {
-		if next, err = newSlot(cur.Device, cur.Root, purpose, cur.WireGuard); err != nil {
+		if next, err = newSlot(cur.Device, cur.Root, purpose, cur.WireGuard, i.keys); err != nil {
 			return err
 		}
 		next.Serial, next.Channel, next.CAURL = cur.Serial, cur.Channel, cur.CAURL
@@ -47,13 +53,12 @@ func (i *Identity) renewWith(ctx context.Context, c Client) error {
 			return err
 		}
 	}
-	answer, err := c.post(ctx, strings.TrimSuffix(cur.CAURL, "/")+RenewPath, i.TLS(),
-		func() any { return RenewRequest{CSR: next.CSR, WireGuardPublicKey: publicText(cur.wireguard)} })
+	answer, err := i.ask(ctx, c, cur, next)
 	if err != nil {
 		return fmt.Errorf("renew certificate of %s at %s: %w", cur.Device, cur.CAURL, err)
 	}
-	next = next.take(answer)
-	o, err := next.open()
+	next = next.take(answer).repin(answer, cur.keys["checkpoint"])
+	o, err := next.open(i.keys)
 	if err != nil {
 		return fmt.Errorf("renew certificate of %s: answer of the controller: %w", cur.Device, err)
 	}
@@ -61,7 +66,79 @@ func (i *Identity) renewWith(ctx context.Context, c Client) error {
 		return err
 	}
 	i.now.Store(o)
+	if i.keys != nil && !isFileKey(cur.Key) {
+		if err := i.keys.Forget(cur.Key); err != nil && c.Log != nil {
+			c.Log.Warn("old device key not removed", "err", err)
+		}
+	}
+	c.keepSSH(i.dir, answer)
 	return nil
+}
+
+// ask sends the request, with the certificate shown in TLS as long as the
+// controller takes it there; else signed by its key, which is good after its
+// end too and gets a reason when it is refused.
+func (i *Identity) ask(ctx context.Context, c Client, cur *opened, next slot) (Response, error) {
+	base := strings.TrimSuffix(cur.CAURL, "/")
+	c.askClock = func(ctx context.Context, c Client) (time.Duration, bool) {
+		if len(cur.keys["checkpoint"]) == 0 {
+			return 0, false // an old identity, and nobody to believe
+		}
+		check := func(cs tls.ConnectionState) error { return checkPins(cs, cur.HubPins) }
+		skew, err := c.askTime(ctx, base, cur.Device, cur.roots, check, cur.keys["checkpoint"])
+		return -skew, err == nil // the key is pinned
+	}
+	cfg := i.TLS()
+	cfg.Time, c.patient = c.Now, true
+	if c.now().Before(cur.pair.Leaf.NotAfter) {
+		shown := c
+		shown.enough = turnedAway
+		answer, err := shown.post(ctx, base+RenewPath, cfg, func() any {
+			return RenewRequest{CSR: next.CSR, WireGuardPublicKey: publicText(cur.wireguard), Time: c.now().UTC(), SSHHostKey: c.hostKey()}
+		})
+		if err == nil || ctx.Err() != nil || !turnedAway(err) {
+			return answer, err
+		}
+	}
+	q, err := cur.signed(next, c.hostKey())
+	if err != nil {
+		return Response{}, err
+	}
+	cfg = cfg.Clone()
+	cfg.GetClientCertificate = nil
+	return c.post(ctx, base+RenewSignedPath, cfg, func() any {
+		q.Time = c.now().UTC()
+		return q
+	})
+}
+
+// turnedAway says that the other side ended the TLS connection: in TLS 1.3 it
+// does so after the handshake when it does not take the certificate.
+func turnedAway(err error) bool {
+	var op *net.OpError
+	return (errors.As(err, &op) && op.Op == "remote error") || Classify(err) == CauseConnectionLost
+}
+
+// signed is the request that proves to hold the key of the certificate in use.
+func (o *opened) signed(next slot, hostKey string) (SignedRenewal, error) {
+	csr, err := ParseCSR(next.CSR)
+	if err != nil {
+		return SignedRenewal{}, err
+	}
+	leaf, wg := o.pair.Leaf, publicText(o.wireguard)
+	key, ok := o.pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return SignedRenewal{}, fmt.Errorf("%w: a %T cannot sign", inventory.ErrInvalid, o.pair.PrivateKey)
+	}
+	sum := sha256.Sum256(SignedRenewalPayload(leaf, CSRHash(csr), wg, hostKey))
+	sig, err := key.Sign(rand.Reader, sum[:], crypto.SHA256)
+	if err != nil {
+		return SignedRenewal{}, fmt.Errorf("sign with the device's key: %w", err)
+	}
+	return SignedRenewal{
+		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
+		CSR:         next.CSR, WireGuardPublicKey: wg, SSHHostKey: hostKey, Signature: sig,
+	}, nil
 }
 
 // RunRenewal is [Client.RunRenewal] of a client that only logs.
@@ -74,7 +151,7 @@ func (i *Identity) RunRenewal(ctx context.Context, log *slog.Logger) error {
 // required.
 func (c Client) RunRenewal(ctx context.Context, i *Identity) error {
 	log := c.Log
-	jitter := rand.Float64()
+	jitter := mathrand.Float64()
 	for {
 		leaf := i.Certificate()
 		wait := Next(time.Now(), leaf.NotBefore, leaf.NotAfter, jitter)
@@ -103,7 +180,7 @@ func (c Client) RunRenewal(ctx context.Context, i *Identity) error {
 			case <-time.After(time.Minute):
 			}
 		default:
-			jitter = rand.Float64()
+			jitter = mathrand.Float64()
 			leaf = i.Certificate()
 			log.InfoContext(ctx, "certificate renewed", "device", i.Device(), "not_after", leaf.NotAfter)
 			if Next(time.Now(), leaf.NotBefore, leaf.NotAfter, jitter) > 0 {

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -34,7 +33,7 @@ type slot struct {
 	// For says what the key was made for: the hash of the enrolment token, or
 	// the serial of the certificate it renews. Another purpose needs new keys.
 	For         string              `json:"for"`
-	Key         string              `json:"key"` // PKCS #8 PEM
+	Key         string              `json:"key"` // what the [Keystore] gave: PKCS #8 PEM, or where the key is
 	CSR         string              `json:"csr"`
 	WireGuard   string              `json:"wireguard"` // private key, base64
 	Certificate string              `json:"certificate,omitempty"`
@@ -46,7 +45,7 @@ type slot struct {
 }
 
 // newSlot makes fresh keys and a CSR for device. wg is kept when not empty.
-func newSlot(device inventory.DeviceID, rootPEM, purpose, wg string) (slot, error) {
+func newSlot(device inventory.DeviceID, rootPEM, purpose, wg string, keys Keystore) (slot, error) {
 	domain, err := TrustDomain([]byte(rootPEM))
 	if err != nil {
 		return slot{}, err
@@ -55,13 +54,12 @@ func newSlot(device inventory.DeviceID, rootPEM, purpose, wg string) (slot, erro
 	if err != nil {
 		return slot{}, err
 	}
-	key, err := NewKey()
+	if keys == nil {
+		keys = Files{}
+	}
+	ref, key, err := keys.Make()
 	if err != nil {
 		return slot{}, fmt.Errorf("make device key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return slot{}, fmt.Errorf("encode device key: %w", err)
 	}
 	csr, err := NewCSR(key, id)
 	if err != nil {
@@ -76,7 +74,7 @@ func newSlot(device inventory.DeviceID, rootPEM, purpose, wg string) (slot, erro
 	}
 	return slot{
 		Device: device, For: purpose, CSR: csr, WireGuard: wg, Root: rootPEM,
-		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		Key: ref,
 	}, nil
 }
 
@@ -158,10 +156,10 @@ func (s slot) wireGuardKey() (*ecdh.PrivateKey, error) {
 }
 
 // open checks the slot and gives what it holds in the form programs use.
-func (s slot) open() (*opened, error) {
-	pair, err := tls.X509KeyPair([]byte(s.Certificate), []byte(s.Key))
+func (s slot) open(keys Keystore) (*opened, error) {
+	pair, err := keyPair(s.Certificate, s.Key, keys)
 	if err != nil {
-		return nil, fmt.Errorf("%w: identity: certificate and key do not match: %w", inventory.ErrInvalid, err)
+		return nil, err
 	}
 	domain, err := TrustDomain([]byte(s.Root))
 	if err != nil {
@@ -177,7 +175,7 @@ func (s slot) open() (*opened, error) {
 	if name != string(s.Device) {
 		return nil, fmt.Errorf("%w: identity: certificate is of device %q, not %q", inventory.ErrInvalid, name, s.Device)
 	}
-	o := &opened{slot: s, pair: &pair, roots: x509.NewCertPool(), keys: map[string]map[string]*ecdsa.PublicKey{}}
+	o := &opened{slot: s, pair: pair, roots: x509.NewCertPool(), keys: map[string]map[string]*ecdsa.PublicKey{}}
 	o.roots.AppendCertsFromPEM([]byte(s.Root))
 	roots, err := parseCertificates([]byte(s.Root))
 	if err != nil || len(roots) == 0 {

@@ -113,6 +113,8 @@ func (w *walk) attempt(ctx context.Context, to string, body func() any) (r Respo
 	w.last, w.suspect = l.end(answered)
 	switch {
 	case err == nil:
+	case answered && Classify(err) == CauseClockSkew:
+		w.client.stopped(StepClock, err)
 	case answered:
 		w.client.stopped(StepToken, err)
 	case ctx.Err() != nil: // stopped from outside, which is no fault of the way

@@ -43,4 +43,5 @@ export const access = {
   'resolve-incident': ['noc', 'engineer'],
   'list-decisions': ['security', 'auditor'],
   'revoke-certificate': ['security'],
+  'release-device': ['security'],
 };

@@ -1,0 +1,6 @@
+package main
+
+import "slices"
+
+// partD is the PKI.
+var partD = slices.Concat(partDClients, partDLoad, partDLife, partDRotate)
